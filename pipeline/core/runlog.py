@@ -1,0 +1,87 @@
+"""The run log: what the trainer did, step by step, for report and trace (contract 5, version 1).
+
+`train.jsonl`   one `StepLine` a training step
+`gate-K.json`   the gate after round K of a phase: NIAH grid, short-context losses, verdict
+`eval.json`     evaluations asked for with `seodang eval`
+
+A line is written and flushed after the step's update. After a kill the log may hold steps beyond the checkpoint that
+the run resumes from: `RunLog.open` cuts it back to the resumed step, so that no step ever stands in it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+RUNLOG_VERSION = 1
+TRAIN_LOG = "train.jsonl"
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One training step. Losses are nats a labelled token."""
+
+    phase: str
+    step: int  # 1 is the first update of the phase
+    position: int  # plan rows consumed before this step
+    rows: int
+    tokens: int  # real tokens in the rows (no padding)
+    labelled_tokens: int
+    loss: float
+    mtp_loss: float
+    balance_loss: float
+    learning_rate: float
+    gradient_norm: float
+    segment: str  # chain fingerprint
+    loss_by_source: dict[str, float] = field(default_factory=dict)
+    loss_by_language: dict[str, float] = field(default_factory=dict)
+    loss_by_domain: dict[str, float] = field(default_factory=dict)
+    tokens_by_source: dict[str, int] = field(default_factory=dict)
+    load_max_over_mean: float = 0.0  # busiest expert over the mean, worst layer
+    dead_experts: int = 0
+    seconds: float = 0.0
+    tokens_per_second: float = 0.0
+
+
+class RunLog:
+    """Append-only writer of `train.jsonl`."""
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self.path = path
+        self._handle = handle
+
+    @classmethod
+    def open(cls, path: Path, *, keep_steps: int) -> RunLog:
+        """Open for appending after step `keep_steps`; later and half-written lines are cut off."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = 0
+        if path.is_file():
+            with path.open("rb") as handle:
+                for raw in handle:
+                    if not raw.endswith(b"\n") or orjson.loads(raw)["step"] > keep_steps:
+                        break
+                    kept += len(raw)
+        handle = path.open("ab")
+        handle.truncate(kept)
+        return cls(path, handle)
+
+    def write(self, line: StepLine) -> None:
+        self._handle.write(orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+        self._handle.flush()
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete lines of a run log, as mappings."""
+    if not path.is_file():
+        return
+    with path.open("rb") as handle:
+        for raw in handle:
+            if raw.endswith(b"\n"):
+                yield orjson.loads(raw)
