@@ -1,0 +1,135 @@
+"""The catalog of cleaning blocks: the one visible list. Adding a block is adding an entry here.
+
+An entry names the config class and the factory by import path, so that the command line can validate a configuration
+without importing what the blocks import. `scope` says who runs it: `document` blocks run inside `stages.clean`,
+`global` ones are steps of their own and name a work object. `version` is raised by hand when the same options would
+give other bytes. `path_fields` are options that name files: the files' content is identity, their place is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.core.config import Config, Located, validate
+from pipeline.core.errors import InputError, unknown_name
+from stages.block import Block
+from stages.config import BlockSpec, ReadConfig
+from stages.sources import expand_paths, file_content
+
+
+@dataclass(frozen=True)
+class BlockEntry:
+    """One block.
+
+    Attributes:
+        name: Name in the configuration.
+        config: Import path of its config class.
+        make: Import path of `(config, paths) -> Block`, or for a global block of its work object.
+        scope: Per document, or over the whole corpus.
+        version: Of its output bytes.
+        path_fields: Names of options (`tuple[str, ...]`) that hold paths or globs.
+    """
+
+    name: str
+    config: str
+    make: str
+    scope: Literal["document", "global"] = "document"
+    version: int = 1
+    path_fields: tuple[str, ...] = ()
+
+
+BLOCKS: dict[str, BlockEntry] = {
+    entry.name: entry
+    for entry in (
+        BlockEntry(
+            "compliance",
+            "stages.compliance:ComplianceConfig",
+            "stages.compliance:make",
+            path_fields=("block_lists",),
+        ),
+        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make"),
+        BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
+        BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
+        BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
+        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make"),
+        BlockEntry(
+            "decontaminate",
+            "stages.decontaminate:DecontaminateConfig",
+            "stages.decontaminate:make",
+            path_fields=("against",),
+        ),
+        BlockEntry("datatrove", "stages.adapters:DatatroveConfig", "stages.adapters:make"),
+        BlockEntry("dedup.exact", "stages.dedup.exact:ExactConfig", "stages.dedup.exact:WORK", scope="global"),
+        BlockEntry("dedup.minhash", "stages.dedup.minhash:MinhashConfig", "stages.dedup.minhash:WORK", scope="global"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ResolvedBlock:
+    """A block as a step needs it: identity (options without paths), content of its files, and where they lie.
+
+    Keys of `content` and `paths` are `NUMBER.NAME.FIELD`, the number being the block's place in its step.
+    """
+
+    spec: BlockSpec
+    content: Mapping[str, str]
+    paths: Mapping[str, tuple[str, ...]]
+
+
+def entry(name: str, where: str = "") -> BlockEntry:
+    """Raises `ConfigError` with the nearest name for a block that does not exist."""
+    if name not in BLOCKS:
+        raise unknown_name("block", name, BLOCKS, where=where)
+    return BLOCKS[name]
+
+
+def load(path: str) -> Any:
+    """The object that an import path `module:name` names."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def block_config(name: str, options: Located, where: str = "") -> Config:
+    """Validate a block's options. Raises `ConfigError` naming file and line."""
+    return validate(load(entry(name, where).config), options)
+
+
+def resolve(name: str, config: Config, number: int, base: Path, where: str = "") -> ResolvedBlock:
+    """Split a block's config into identity and execution.
+
+    Raises:
+        InputError: A path option matches no file.
+    """
+    content: dict[str, str] = {}
+    paths: dict[str, tuple[str, ...]] = {}
+    for field in entry(name, where).path_fields:
+        patterns: tuple[str, ...] = getattr(config, field)
+        if not patterns:
+            continue
+        key = path_key(number, name, field)
+        files = expand_paths(ReadConfig(kind="text", paths=patterns), base, where=f"{where or name}.{field}")
+        paths[key] = tuple(file.url for file in files)
+        content[key] = file_content(paths[key])
+        config = config.replaced(**{field: ()})
+    return ResolvedBlock(BlockSpec(name=name, config=config), content, paths)
+
+
+def path_key(number: int, name: str, field: str) -> str:
+    return f"{number}.{name}.{field}"
+
+
+def make_block(spec: BlockSpec, number: int, paths: Mapping[str, tuple[str, ...]], **context: object) -> Block:
+    """Make a per-document block from its identity and a task's `paths`; `context` is what only some factories take."""
+    found = entry(spec.name)
+    if found.scope != "document":
+        raise InputError(
+            f"`{spec.name}` works over the whole corpus and is no per-document block",
+            fix="the graph gives it a step of its own",
+        )
+    own = {field: paths.get(path_key(number, spec.name, field), ()) for field in found.path_fields}
+    return load(found.make)(spec.config, own, **context)

@@ -1,0 +1,1 @@
+"""Deduplication over the whole corpus: exact and near-duplicate documents."""

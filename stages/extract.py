@@ -1,0 +1,152 @@
+"""HTML to main text: trafilatura, with headings, lists, tables and code kept as light Markdown.
+
+Contract: rows that `read` marked as HTML get their main text, title, date and declared language (and the canonical
+address, in `extra`, where it differs from `url`); all others pass unchanged. A page without main text is dropped
+(`extract.empty`), one that outlasts the time limit too (`extract.timeout`), one that the library cannot parse as well
+(`extract.failed`). Results depend on the page and the config only; the time limit is for pathological pages.
+Cost: about 26 pages a second a core (trafilatura).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+from pydantic import Field
+
+from pipeline.core.config import Config
+from stages.block import Dropped, Outcome, outcome, with_columns, with_texts
+from stages.extract_worker import Worker
+from stages.read import CONTENT_TYPE, is_html
+
+LATEST_DATE = "2100-01-01"  # htmldate's own default is today, which would make the output depend on the day
+_LANG = re.compile(r"<html\b[^>]{0,500}?\blang\s*=\s*[\"']?\s*([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)", re.I)
+_CANONICAL = re.compile(
+    r"<link\b(?=[^>]{0,500}\brel\s*=\s*[\"']?canonical\b)[^>]{0,1000}?\bhref\s*=\s*[\"']?([^\s\"'>]+)", re.I
+)
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+class ExtractConfig(Config):
+    """Options of the `extract` block."""
+
+    favour: Literal["precision", "balanced", "recall"] = "precision"
+    form: Literal["markdown", "text"] = "markdown"
+    tables: Literal["keep", "drop"] = "keep"
+    seconds_per_page: float = Field(default=20.0, ge=0.0)  # 0: no limit, in this process
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one HTML page holds."""
+
+    text: str
+    title: str | None = None
+    date: str | None = None
+    declared_lang: str | None = None
+    canonical_url: str | None = None
+
+
+def extract_page(html: str, url: str | None, config: ExtractConfig) -> Page:
+    """The main content of a page; `text` is empty when there is none."""
+    import trafilatura
+
+    found = trafilatura.bare_extraction(
+        html,
+        url=url,
+        output_format="python",
+        include_formatting=config.form == "markdown",
+        include_comments=False,
+        include_tables=config.tables == "keep",
+        favor_precision=config.favour == "precision",
+        favor_recall=config.favour == "recall",
+        with_metadata=True,
+        date_extraction_params={"original_date": True, "extensive_search": False, "max_date": LATEST_DATE},
+    )
+    declared = _LANG.search(html[:20_000])
+    canonical = _CANONICAL.search(html[:200_000])
+    common = {
+        "declared_lang": declared.group(1).lower() if declared else None,
+        "canonical_url": canonical.group(1) if canonical else None,
+    }
+    if found is None or isinstance(found, dict):
+        return Page("", **common)
+    text = _BLANK_LINES.sub("\n\n", (found.text or "").strip())
+    return Page(text, title=found.title or None, date=found.date or None, **common)
+
+
+class Extract:
+    """The block."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config = config
+        self._worker: Worker | None = None
+
+    def apply(self, documents: pa.Table) -> Outcome:
+        html = is_html(documents)
+        rows = [row for row, page in enumerate(html) if page]
+        if not rows:
+            return outcome(documents)
+        columns: dict[str, list[Any]] = {
+            name: documents[name].to_pylist() for name in ("text", "title", "date", "declared_lang", "extra", "url")
+        }
+        dropped: list[Dropped] = []
+        counts: Counter[str] = Counter()
+        for row in rows:
+            page, rule = self._page(columns["text"][row], columns["url"][row])
+            counts["extract.pages"] += 1
+            if not page.text.strip() and not rule:
+                rule = "empty"
+            if rule:
+                detail = page.text if rule == "failed" else f"{len(columns['text'][row])} characters of HTML"
+                dropped.append(Dropped(row, f"extract.{rule}", detail))
+                continue
+            columns["text"][row] = page.text
+            columns["title"][row] = page.title or columns["title"][row]
+            columns["date"][row] = page.date or columns["date"][row]
+            columns["declared_lang"][row] = page.declared_lang or columns["declared_lang"][row]
+            columns["extra"][row] = _extracted_extra(columns["extra"][row], page, columns["url"][row])
+        texts = columns.pop("text")
+        return outcome(with_texts(with_columns(documents, columns), texts), dropped, counts=counts)
+
+    def _page(self, html: str, url: str | None) -> tuple[Page, str]:
+        """(page, rule that drops it or an empty string); for `failed` the text is the library's message."""
+        if self._config.seconds_per_page == 0:
+            try:
+                return extract_page(html, url, self._config), ""
+            except Exception as error:  # a page must not end the run; whatever the parser raised is the detail
+                return Page(f"{type(error).__name__}: {error}"), "failed"
+        if self._worker is None:
+            self._worker = Worker("stages.extract:answer", self._config.model_dump())
+        reply = self._worker.ask({"html": html, "url": url}, self._config.seconds_per_page)
+        if reply is None:
+            return Page(""), "timeout"
+        if "failed" in reply:
+            return Page(reply["failed"]), "failed"
+        return Page(**reply), ""
+
+
+def answer(config: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """One request of the worker process."""
+    try:
+        return vars(extract_page(request["html"], request["url"], ExtractConfig.model_validate(config))).copy()
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def make(config: ExtractConfig, paths: Mapping[str, tuple[str, ...]]) -> Extract:
+    """Catalog entry."""
+    return Extract(config)
+
+
+def _extracted_extra(extra: str | None, page: Page, url: str | None) -> str | None:
+    values = orjson.loads(extra) if extra else {}
+    values.pop(CONTENT_TYPE, None)
+    if page.canonical_url and page.canonical_url != url:
+        values["canonical_url"] = page.canonical_url
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode() if values else None
