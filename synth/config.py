@@ -1,0 +1,177 @@
+"""Configuration of the synthetic sets (`synth:`) and of the endpoints they ask (`endpoints:`).
+
+Contract: a set's class is its identity (what is made, with which parameters); an endpoint's class says where and how
+fast, and only its model (and the recorded responses' content) enters a fingerprint. `endpoint_binding` splits an
+endpoint into the two parts a `Step` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
+
+from pipeline.core.config import Config
+from pipeline.core.errors import InputError, unknown_name
+from pipeline.core.files import hash_file
+
+Language = Literal["ko", "en", "es", "de", "ja", "vi"]
+LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
+Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
+FamilyName = Literal[
+    "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+]  # fmt: skip
+FAMILY_NAMES: tuple[FamilyName, ...] = (
+    "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+)  # fmt: skip
+
+
+class ReplayConfig(Config):
+    """Recorded responses: a JSONL file of `{"key", "prompt", "document", "response"}` rows."""
+
+    kind: Literal["replay"] = "replay"
+    responses: str = Field(min_length=1)
+    model: str = "recorded-writer"  # the model name that stands in the request keys
+
+
+class EndpointConfig(Config):
+    """A server that speaks the OpenAI chat completions protocol (vLLM, SGLang, `transformers serve`, hosted)."""
+
+    kind: Literal["openai"] = "openai"
+    url: str = Field(pattern=r"^https?://")  # up to and with /v1
+    model: str = Field(min_length=1)
+    key_env: str = ""  # name of the environment variable that holds the key; empty: no Authorization header
+    max_concurrency: int = Field(default=64, ge=1)
+    attempt_timeout_seconds: float = Field(default=600.0, gt=0)
+    deadline_seconds: float = Field(default=3600.0, gt=0)  # of one request with all its attempts and waits
+    max_attempts: int = Field(default=8, ge=1)
+
+
+def _endpoint_kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("kind", "replay" if "responses" in value else "openai"))
+    return str(getattr(value, "kind", "openai"))
+
+
+Endpoint = Annotated[
+    Annotated[ReplayConfig, Tag("replay")] | Annotated[EndpointConfig, Tag("openai")], Discriminator(_endpoint_kind)
+]
+ENDPOINT: TypeAdapter[ReplayConfig | EndpointConfig] = TypeAdapter(Endpoint)
+
+
+class _FromSources(Config):
+    """Fields of a set that is made from cleaned documents."""
+
+    from_: tuple[str, ...] = Field(alias="from", min_length=1)  # patterns of source names, as in `web-*`
+    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    domains: tuple[str, ...] = ()  # of these domains only; empty: of every domain
+    documents: int = Field(default=1_000_000, ge=1)  # at most this many documents (or groups) are taken
+    seed: int = Field(default=0, ge=0)  # which ones, when there are more
+    documents_per_shard: int = Field(default=1000, ge=1)
+
+    @field_validator("from_", mode="before")
+    @classmethod
+    def _one_is_a_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class ThoughtChecks(Config):
+    """Thresholds of the filters on thoughts. Ours unless a source is named; `synth/checks.py` says how each counts."""
+
+    minimum_characters: int = Field(default=60, ge=0)
+    minimum_length_ratio: float = Field(default=0.15, ge=0)  # thought over document, in characters
+    maximum_length_ratio: float = Field(default=8.0, gt=0)  # TPT's mean is 1-4 times the document
+    maximum_repeated_share: float = Field(default=0.25, ge=0, le=1)  # of the thought inside repeated n-grams
+    maximum_hesitation_share: float = Field(default=0.2, ge=0, le=1)  # sentences that begin with Wait, Hmm …
+    maximum_copy_share: float = Field(default=0.5, ge=0, le=1)  # n-grams of the thought that stand in the document
+    minimum_grounding: float = Field(default=1.0, ge=0)  # terms shared with the document, in unrelated texts' share
+    maximum_wrong_equations: int = Field(default=0, ge=0)
+    maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
+
+
+class ThinkingConfig(_FromSources):
+    """Thinking-augmented documents: a model thinks about a document, both become one sample (TPT, arXiv 2509.20186)."""
+
+    kind: Literal["thinking"]
+    endpoint: str = "replay"  # a name under `endpoints:`
+    layout: Layout = "doc-then-thought"
+    temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
+    top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
+    max_tokens: int = Field(default=8192, ge=1)  # TPT section 3
+    maximum_document_characters: int = Field(default=16_000, ge=1)
+    passage_characters: int = Field(default=1200, ge=1)  # interleaved layout: passages are whole paragraphs up to this
+    checks: ThoughtChecks = ThoughtChecks()
+
+
+class CrossLingualConfig(_FromSources):
+    """Samples in two languages from documents that share a `parallel_id`."""
+
+    kind: Literal["crosslingual"]
+    mode: Literal["parallel"] = "parallel"
+    layout: Literal["documents", "paragraphs"] = "documents"  # one after the other, or paragraph by paragraph
+    pairs_per_group: int = Field(default=3, ge=1)
+    length_band: float = Field(default=1.6, gt=1)  # factor around the expected length ratio of the two languages
+
+
+class ReasoningConfig(Config):
+    """Problems with worked solutions from our own parametric families, verified one by one."""
+
+    kind: Literal["reasoning"]
+    documents: int = Field(ge=1)
+    families: tuple[FamilyName, ...] = Field(default=FAMILY_NAMES, min_length=1)
+    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    minimum_level: int = Field(default=1, ge=1, le=5)
+    maximum_level: int = Field(default=3, ge=1, le=5)
+    minimum_tokens: int = Field(default=256, ge=64)  # of long-input problems (`ledger`), estimated from characters
+    maximum_tokens: int = Field(default=768, ge=64, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    documents_per_shard: int = Field(default=2000, ge=1)
+
+    @model_validator(mode="after")
+    def _ranges_are_ordered(self) -> ReasoningConfig:
+        if self.minimum_level > self.maximum_level:
+            message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
+            raise ValueError(message)
+        if self.minimum_tokens > self.maximum_tokens:
+            message = f"minimum_tokens {self.minimum_tokens} is above maximum_tokens {self.maximum_tokens}"
+            raise ValueError(message)
+        return self
+
+
+SynthSet = Annotated[ThinkingConfig | CrossLingualConfig | ReasoningConfig, Field(discriminator="kind")]
+WORKS: Mapping[str, str] = {
+    "thinking": "synth.thinking:WORK",
+    "crosslingual": "synth.crosslingual:WORK",
+    "reasoning": "synth.reasoning:WORK",
+}
+VERSIONS: Mapping[str, int] = {"thinking": 1, "crosslingual": 1, "reasoning": 1}
+
+
+def endpoint_binding(
+    set_name: str, config: ThinkingConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
+
+    Raises `ConfigError` for a name that is not under `endpoints:` and `InputError` for a missing responses file.
+    """
+    if config.endpoint not in endpoints:
+        where = f"synth.{set_name}.endpoint"
+        raise unknown_name("endpoint", config.endpoint, endpoints, where=where)
+    endpoint = endpoints[config.endpoint]
+    content = {"model": endpoint.model}
+    if isinstance(endpoint, ReplayConfig):
+        path = Path(endpoint.responses)
+        if not path.is_file():
+            where = f"endpoints.{config.endpoint}.responses"
+            raise InputError(f"no such file of recorded responses: `{path}`", where=where, fix="name an existing file")
+        content["responses"] = hash_file(path)
+    return {"endpoint": (endpoint.model_dump_json(),)}, content
+
+
+def bound_endpoint(paths: Mapping[str, Any]) -> ReplayConfig | EndpointConfig:
+    """The endpoint a step was bound to."""
+    return ENDPOINT.validate_json(paths["endpoint"][0])

@@ -1,0 +1,329 @@
+"""The client against a local server that misbehaves on demand, and the response store through a torn write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import synth.client
+from pipeline.core.documents import read_documents
+from pipeline.core.errors import UserError
+from pipeline.core.steps import StepTask
+from synth.cache import Request, ResponseStore
+from synth.client import Completion, ContentError, EndpointClient, ask, parse_completion, retry_after_seconds
+from synth.config import EndpointConfig, ThinkingConfig, endpoint_binding
+from synth.limits import AdaptiveLimit
+from synth.thinking import WORK
+
+SECRET = "sk-very-secret-key-123456"
+
+
+@dataclass
+class FaultServer:
+    """Answers chat completions. The user's words say how to fail first: `429 cut ok` fails twice, then answers."""
+
+    port: int = 0
+    attempts: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    times: list[float] = field(default_factory=list)
+    authorizations: set[str] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await self._one(head.decode(), reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _one(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n"))}
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        self.authorizations.add(headers.get("authorization", ""))
+        words = body["messages"][-1]["content"]
+        fault = [*words.split(), "ok"][min(self.attempts[words], len(words.split()) - 1)]
+        self.attempts[words] += 1
+        self.times.append(asyncio.get_running_loop().time())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(0.005)
+        self.in_flight -= 1
+        await self._answer(fault, words, writer)
+
+    async def _answer(self, fault: str, words: str, writer: asyncio.StreamWriter) -> None:
+        message = {"role": "assistant", "content": f"answer to {words}", "reasoning_content": f"thought on {words}"}
+        full = {
+            "model": "served-model",
+            "choices": [{"message": message, "finish_reason": "stop"}],
+            "usage": {"total_tokens": 7},
+        }
+        payload, status, extra = json.dumps(full).encode(), "200 OK", ""
+        if fault == "hang":
+            await asyncio.sleep(30)
+        if fault == "reset":
+            writer.transport.abort()
+            return
+        if fault.isdigit():
+            status, payload = f"{fault} Trouble", f'{{"error": "key {SECRET} refused"}}'.encode()
+        if fault == "later":
+            status, extra = "429 Slow down", "Retry-After: 0.3\r\n"
+        if fault == "empty":
+            payload = b'{"choices": []}'
+        if fault == "json":
+            payload = payload[:-20]
+        cut = payload[: len(payload) // 2] if fault == "cut" else payload
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(payload)}\r\n{extra}\r\n".encode() + cut)
+        await writer.drain()
+        if fault == "cut":
+            writer.transport.abort()
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    faults = FaultServer()
+    loop = asyncio.new_event_loop()
+    started = threading.Event()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        listening = loop.run_until_complete(asyncio.start_server(faults.serve, "127.0.0.1", 0))
+        faults.port = listening.sockets[0].getsockname()[1]
+        started.set()
+        loop.run_forever()
+        listening.close()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait(5)
+    yield faults
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth.client, "FIRST_WAIT_SECONDS", 0.01)
+
+
+def request(words: str, sample: int = 0) -> Request:
+    return Request("m", ({"role": "user", "content": words},), {"temperature": 0.5}, "test@1", sample)
+
+
+def client(server: FaultServer, folder: Path, writer: str = "w", **more: Any) -> EndpointClient:
+    settings = {"attempt_timeout_seconds": 0.5, "deadline_seconds": 10.0, **more}
+    config = EndpointConfig(url=server.url, model="m", **settings)
+    return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
+
+
+def test_every_passing_fault_is_survived_in_order(server: FaultServer, tmp_path: Path) -> None:
+    faults = ["ok", "429 ok", "500 ok", "cut ok", "json ok", "reset ok", "hang ok", "503 cut 429 ok", "later ok"]
+    outcomes = ask([request(words) for words in faults], client(server, tmp_path))
+    assert [outcome.thought for outcome in outcomes if isinstance(outcome, Completion)] == [
+        f"thought on {w}" for w in faults
+    ]
+    assert server.attempts == {words: len(words.split()) for words in faults}
+    first = outcomes[0]
+    assert isinstance(first, Completion)
+    assert (first.content, first.model, first.usage) == ("answer to ok", "served-model", {"total_tokens": 7})
+
+
+def test_content_failures_come_back_for_their_document_only(server: FaultServer, tmp_path: Path) -> None:
+    outcomes = ask([request(words) for words in ("ok a", "422", "empty", "ok b")], client(server, tmp_path))
+    assert [type(outcome) for outcome in outcomes] == [Completion, ContentError, ContentError, Completion]
+    assert server.attempts["422"] == 1
+
+
+def test_refusal_of_the_key_ends_the_run_without_showing_it(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    with pytest.raises(UserError) as caught:
+        ask([request("401")], client(server, tmp_path, key_env="SOME_KEY"))
+    assert server.authorizations == {f"Bearer {SECRET}"}
+    assert SECRET not in caught.value.render()
+    assert "[redacted]" in caught.value.render()
+    assert server.attempts["401"] == 1
+
+
+def test_a_missing_key_is_a_user_error(server: FaultServer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="NO_SUCH_KEY_VARIABLE"):
+        ask([request("ok")], client(server, tmp_path, key_env="NO_SUCH_KEY_VARIABLE"))
+
+
+def test_what_was_answered_is_stored_when_the_rest_fails(server: FaultServer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 of 3 requests got no answer"):
+        ask([request(words) for words in ("ok 1", "500 500 500 500", "ok 2")], client(server, tmp_path, max_attempts=3))
+    before = dict(server.attempts)
+    outcomes = ask(
+        [request(words) for words in ("ok 1", "500 500 500 500", "ok 2")][::2], client(server, tmp_path, "again")
+    )
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert server.attempts == before
+
+
+def test_equal_requests_are_asked_once_and_samples_apart(server: FaultServer, tmp_path: Path) -> None:
+    same = [request("ok") for _ in range(20)]
+    outcomes = ask([*same, request("ok", sample=1)], client(server, tmp_path))
+    assert len(outcomes) == 21
+    assert server.attempts["ok"] == 2
+
+
+def test_concurrency_stays_below_the_ceiling(server: FaultServer, tmp_path: Path) -> None:
+    ask([request(f"ok {n}") for n in range(60)], client(server, tmp_path, max_concurrency=5))
+    assert 2 <= server.most_in_flight <= 5
+
+
+def test_a_waiting_request_holds_no_slot(server: FaultServer, tmp_path: Path) -> None:
+    """With one slot, a request told to wait 0.3 s lets the others through meanwhile."""
+    words = ["later ok", *(f"ok {n}" for n in range(10))]
+    ask([request(one) for one in words], client(server, tmp_path, max_concurrency=1))
+    first, last = server.times[0], server.times[-1]
+    assert last - first >= 0.3
+    assert sorted(server.times)[10] - first < 0.3
+
+
+def test_400_requests_with_20_percent_faults_lose_nothing(server: FaultServer, tmp_path: Path) -> None:
+    faults = ["429", "500", "cut", "reset", "json"]
+    words = [f"{faults[n % 5]} ok {n}" if n % 5 == n % 25 // 5 else f"ok {n}" for n in range(400)]
+    outcomes = ask([request(one) for one in words], client(server, tmp_path))
+    assert [o.content for o in outcomes if isinstance(o, Completion)] == [f"answer to {one}" for one in words]
+    rows = [json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()]
+    assert len(rows) == len({row["key"] for row in rows}) == 400
+
+
+def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
+    server: FaultServer, library: Any, make_task: Callable[..., StepTask]
+) -> None:
+    config = ThinkingConfig.model_validate({
+        "kind": "thinking", "from": "articles", "endpoint": "local", "languages": ("en",),
+        "checks": {"minimum_characters": 0, "maximum_length_ratio": 1000.0, "minimum_grounding": 0.0, "maximum_copy_share": 1.0},
+    })  # fmt: skip
+    endpoint = EndpointConfig(url=server.url, model="m", attempt_timeout_seconds=2.0)
+    paths, content = endpoint_binding("think", config, {"local": endpoint})
+    assert content == {"model": "m"}
+    rows = [
+        library.row("en", slug, text=f"A short text about {slug}, asked of a server.") for slug in ("canals", "ferries")
+    ]
+    task = make_task("synth.think", config, [rows], paths)
+    made = []
+    for _ in range(2):
+        result = WORK.make_shard(task, 0)
+        assert result.dropped == {}
+        made.append((task.folder / "documents" / "00000.parquet").read_bytes())
+    assert made[0] == made[1]
+    assert sum(server.attempts.values()) == 2
+    (table,) = read_documents(task.folder)
+    assert table["maker"].to_pylist() == ["served-model"] * 2
+
+
+def test_the_store_survives_a_torn_write(tmp_path: Path) -> None:
+    store = ResponseStore(tmp_path, "w")
+    store.put(request("a"), {"n": 1})
+    store.put(request("b"), {"n": 2})
+    path = tmp_path / "w.jsonl"
+    whole = path.read_bytes()
+    for cut in (len(whole) - 1, len(whole) - 10, len(whole) // 2 + 3):
+        path.write_bytes(whole[:cut])
+        again = ResponseStore(tmp_path, "w")
+        assert again.get(request("a").key) == {"n": 1}
+        assert again.get(request("b").key) is None
+        again.put(request("b"), {"n": 2})
+        assert path.read_bytes() == whole
+    assert ResponseStore(tmp_path, "other").get(request("b").key) == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("message", "reasoning", "content"),
+    [
+        ({"content": "<think>\nfirst\n</think>\n\nthen"}, "first", "then"),
+        ({"content": "<think>cut at the limit"}, "cut at the limit", ""),
+        ({"content": "then", "reasoning": "first"}, "first", "then"),
+        ({"content": None, "reasoning_content": "first"}, "first", ""),
+        ({"content": "only <think> inside"}, "", "only <think> inside"),
+    ],
+)
+def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str, content: str) -> None:
+    found = parse_completion("k", {"choices": [{"message": message, "finish_reason": "stop"}]})
+    assert (found.reasoning, found.content) == (reasoning, content)
+    assert found.thought == (reasoning or content)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": []},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": {"content": ""}}]},
+        {"choices": [{"message": {"content": [1]}}]},
+    ],
+)
+def test_what_is_no_completion_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(ContentError):
+        parse_completion("k", body)
+
+
+def test_retry_after_in_both_forms() -> None:
+    assert retry_after_seconds("2.5") == 2.5
+    assert retry_after_seconds("-3") == 0.0
+    assert retry_after_seconds("99999") == 600.0
+    assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert retry_after_seconds("Wed, 21 Oct 2099 07:28:00 GMT") == 600.0
+    assert retry_after_seconds("") == retry_after_seconds("soon") == 0.0
+
+
+def test_the_limit_rises_by_one_a_round_and_falls_once_a_burst() -> None:
+    async def story() -> list[float]:
+        limit = AdaptiveLimit(100)
+        values = [limit.value]
+        for _ in range(16):
+            limit.succeeded()
+        values.append(limit.value)
+        for _ in range(5):
+            limit.failed()
+        values.append(limit.value)
+        return values
+
+    start, risen, fallen = asyncio.run(story())
+    assert start == 16.0
+    assert 16.9 < risen < 17.0
+    assert fallen == pytest.approx(risen * 0.7)
+
+
+def test_a_cancelled_waiter_gives_its_slot_on() -> None:
+    async def story() -> int:
+        limit = AdaptiveLimit(1)
+
+        async def hold() -> None:
+            async with limit:
+                await asyncio.sleep(0.01)
+
+        async with limit:
+            waiting = [asyncio.create_task(hold()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            waiting[1].cancel()
+        waiting[2].add_done_callback(lambda _: None)
+        await asyncio.wait_for(waiting[2], 1)
+        await asyncio.wait_for(hold(), 1)
+        return limit.in_flight
+
+    assert asyncio.run(story()) == 0
