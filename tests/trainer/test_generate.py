@@ -1,0 +1,171 @@
+"""Cached generation against full forward passes; drafts that change nothing but the speed."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import UserError
+from trainer import generate as generation
+from trainer.config import ModelConfig, OptimizerConfig
+from trainer.generate import SamplingConfig, generate, generate_drafting
+from trainer.losses import compute_losses
+from trainer.model.model import MoEModel, build_model
+from trainer.optim import build_optimizer
+
+
+def full_logits(model: MoEModel, token_ids: list[int]) -> Tensor:
+    ids = torch.tensor([token_ids])
+    return model.logits(model.eval()(ids, torch.zeros_like(ids)).hidden_BTC)[0]
+
+
+def prompts_of(model: MoEModel, *lengths: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(11)
+    return [torch.randint(0, model.vocabulary_size, (n,), generator=generator).tolist() for n in lengths]
+
+
+@pytest.mark.parametrize("steps", [[1] * 30, [30], [7, 1, 1, 12, 2, 7], [20, 10]])
+def test_cached_logits_are_those_of_a_full_pass(model: MoEModel, steps: list[int]) -> None:
+    model.double().eval()
+    (tokens,) = prompts_of(model, 30)
+    cache = model.new_cache()
+    with torch.no_grad():
+        hidden = [
+            model.forward_cached(piece[None], torch.zeros(1, dtype=torch.int64), cache)
+            for piece in torch.tensor(tokens).split(steps)
+        ]
+        logits = model.logits(torch.cat(hidden, dim=1))[0]
+        torch.testing.assert_close(logits, full_logits(model, tokens))
+
+
+def test_sliding_layers_keep_their_window_only(model: MoEModel, config: ModelConfig) -> None:
+    cache = model.eval().new_cache()
+    with torch.no_grad():
+        for _ in range(60):
+            model.forward_cached(torch.tensor([[3]]), torch.zeros(1, dtype=torch.int64), cache)
+    slots = [layer.key_values.shape[2] for layer in cache if layer.key_values is not None]
+    assert slots[:3] == [config.window_tokens] * 3
+    assert slots[3] >= 60
+
+
+def test_a_taken_back_token_leaves_no_trace(model: MoEModel) -> None:
+    model.double().eval()
+    (tokens,) = prompts_of(model, 40)
+    padding = torch.zeros(1, dtype=torch.int64)
+    cache = model.new_cache()
+    logits = []
+    with torch.no_grad():
+        for token in tokens:  # each step sees the token and a wrong draft, which is taken back
+            hidden = model.forward_cached(torch.tensor([[token, (token + 1) % 160]]), padding, cache)
+            for layer_cache in cache:
+                layer_cache.take_back(1)
+            logits.append(model.logits(hidden[:, 0])[0])
+        torch.testing.assert_close(torch.stack(logits), full_logits(model, tokens))
+
+
+def test_rows_of_a_batch_are_independent(model: MoEModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", 7)
+    prompts = prompts_of(model, 3, 20, 11)
+    sampling = SamplingConfig(max_new_tokens=15)
+    together = [c.token_ids for c in generate(model, prompts, sampling)]
+    for prompt, found in zip(prompts, together, strict=True):
+        sequence = list(prompt)
+        for token in found:  # the definition: the most likely token after a full pass, every time
+            with torch.no_grad():
+                assert int(full_logits(model, sequence)[-1].argmax()) == token
+            sequence.append(token)
+
+
+def test_a_row_stops_at_its_stop_token(model: MoEModel) -> None:
+    prompts = prompts_of(model, 5, 9)
+    free = [c.token_ids for c in generate(model, prompts, SamplingConfig(max_new_tokens=12))]
+    stop = free[0][4]
+    stopped = [c.token_ids for c in generate(model, prompts, SamplingConfig(max_new_tokens=12, stop_token_ids=(stop,)))]
+    for with_stop, without in zip(stopped, free, strict=True):
+        end = without.index(stop) + 1 if stop in without else len(without)
+        assert with_stop == without[:end]
+
+
+def test_sampling_is_seeded_and_top_p_cuts_the_tail(model: MoEModel) -> None:
+    prompts = prompts_of(model, 6)
+    hot = SamplingConfig(max_new_tokens=20, temperature=2.0, seed=1)
+    first, again = generate(model, prompts, hot), generate(model, prompts, hot)
+    assert first[0].token_ids == again[0].token_ids
+    assert first[0].token_ids != generate(model, prompts, hot.replaced(seed=2))[0].token_ids
+    narrow = generate(model, prompts, hot.replaced(top_p=1e-6))
+    assert narrow[0].token_ids == generate(model, prompts, SamplingConfig(max_new_tokens=20))[0].token_ids
+
+
+@pytest.mark.parametrize("length", [1, 2, 40])
+def test_drafting_gives_the_same_greedy_text(model: MoEModel, length: int) -> None:
+    (prompt,) = prompts_of(model, length)
+    sampling = SamplingConfig(max_new_tokens=25)
+    drafted = generate_drafting(model, prompt, sampling)
+    assert drafted.token_ids == generate(model, [prompt], sampling)[0].token_ids
+    stop = drafted.token_ids[13]
+    stopping = sampling.replaced(stop_token_ids=(stop,))
+    assert generate_drafting(model, prompt, stopping).token_ids == generate(model, [prompt], stopping)[0].token_ids
+
+
+def test_a_trained_drafter_is_accepted(config: ModelConfig) -> None:
+    """On a text it has learned, drafts are kept and the text is the same."""
+    model = build_model(config.replaced(mtp_loss=0.5), 16, seed=0)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    optimizer.set_learning_rate(1e-2)
+    ids = torch.tensor([[(i * i + i // 3) % 16 for i in range(48)]] * 2) % 12
+    for _ in range(60):
+        optimizer.zero_grad()
+        compute_losses(model, ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)).total.backward()
+        optimizer.step()
+    sampling = SamplingConfig(max_new_tokens=30)
+    drafted = generate_drafting(model, ids[0, :10].tolist(), sampling)
+    assert drafted.token_ids == generate(model, [ids[0, :10].tolist()], sampling)[0].token_ids
+    assert drafted.accepted / drafted.drafted > 0.6
+
+
+def exact_distribution(model: MoEModel, prompt: list[int], tokens: int) -> Tensor:
+    """Probability of every continuation of that many tokens, [V, V, ...], by a full pass for each beginning."""
+    with torch.no_grad():
+        first = full_logits(model, prompt)[-1].softmax(-1)
+    if tokens == 1:
+        return first
+    rest = [exact_distribution(model, [*prompt, token], tokens - 1) for token in range(len(first))]
+    return first.view(-1, *[1] * (tokens - 1)) * torch.stack(rest)
+
+
+def test_sampled_texts_have_the_exact_distribution_drafted_or_not(config: ModelConfig) -> None:
+    """Chi-square of 27 texts of three tokens each against their exact probabilities."""
+    model = build_model(config.replaced(num_layers=2, layer_pattern="LG"), 3, seed=3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8 if weight.ndim > 1 else 1)
+    samples = 1000
+    sampling = SamplingConfig(max_new_tokens=3, temperature=1.0)
+    plain = [c.token_ids for c in generate(model, [[1, 2]] * samples, sampling)]
+    drafted = [generate_drafting(model, [1, 2], sampling.replaced(seed=seed)) for seed in range(samples)]
+    accepted = sum(c.accepted for c in drafted) / sum(c.drafted for c in drafted)
+    assert 0.1 < accepted < 0.9  # both branches are taken
+    expected = samples * exact_distribution(model, [1, 2], 3).flatten()
+    assert expected.min() > 5
+    for texts in (plain, [c.token_ids for c in drafted]):
+        cells = torch.tensor([(a * 3 + b) * 3 + c for a, b, c in texts])
+        seen = torch.bincount(cells, minlength=27)
+        # 26 degrees of freedom: 54 is exceeded once in a thousand when the distributions are equal; seeds are fixed.
+        assert ((seen - expected) ** 2 / expected).sum() < 54
+
+
+def test_bad_prompts_are_named(model: MoEModel, config: ModelConfig) -> None:
+    with pytest.raises(UserError, match="prompt 1"):
+        generate(model, [[1], []], SamplingConfig())
+    with pytest.raises(UserError, match="at most 448"):
+        generate(model, [[1] * 449], SamplingConfig(max_new_tokens=64))
+    with pytest.raises(UserError, match="id < 160"):
+        generate(model, [[160]], SamplingConfig())
+    without = build_model(config.replaced(mtp_layers=0), 160, seed=0)
+    with pytest.raises(UserError, match="MTP"):
+        generate_drafting(without, [1], SamplingConfig())
+
+
+def test_generation_restores_the_training_mode(model: MoEModel) -> None:
+    model.train()
+    generate(model, [[1]], SamplingConfig(max_new_tokens=2))
+    assert model.training

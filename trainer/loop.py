@@ -1,0 +1,122 @@
+"""The training loop: one update after the other over a stretch of plan rows.
+
+Contract: a step is a function of (weights, optimiser state, position); nothing else is carried from one to the next,
+so that a run resumed from any checkpoint repeats the same bits. The update counts every labelled token of the whole
+batch once, however the batch is cut into micro-batches. A loss or gradient that is not a number stops the run before
+the weights are touched.
+Cost: one forward and backward pass a micro-batch; memory of one micro-batch's activations.
+Shapes: R rows of a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.core.errors import UserError
+from trainer.data import TrainingBatch
+from trainer.losses import UNLABELLED, compute_losses, shifted_labels
+from trainer.metrics import ExpertLoad, expert_load
+from trainer.model.model import MoEModel
+from trainer.optim import MuonAdamW
+
+
+class DivergedError(UserError):
+    """The loss or the gradient is not a number any more."""
+
+
+@dataclass(frozen=True)
+class BatchLosses:
+    """Losses of a whole batch. Means are over all its labelled tokens, whatever the micro-batches were."""
+
+    main: float  # nats a labelled token
+    mtp: float  # nats a labelled token
+    balance: float  # sum over sparse layers, mean over rows
+    labelled_tokens: int
+    token_losses_RT: np.ndarray  # float, nats at the predicting position
+    labelled_RT: np.ndarray  # bool
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One update."""
+
+    losses: BatchLosses
+    gradient_norm: float  # before clipping
+    load: ExpertLoad
+
+
+def train_step(
+    model: MoEModel, optimizer: MuonAdamW, batch: TrainingBatch, *, learning_rate: float, rows_per_microbatch: int
+) -> StepResult:
+    """One update of `model`. Raises `DivergedError` before it when the loss or gradient is not finite."""
+    optimizer.zero_grad()
+    optimizer.set_learning_rate(learning_rate)
+    losses = forward_backward(model, batch, rows_per_microbatch)
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.config.gradient_clip_norm))
+    _check_finite(losses, norm, batch, learning_rate)
+    optimizer.step()
+    load = expert_load(model.update_expert_bias(model.config.expert_bias_rate))
+    optimizer.zero_grad()
+    return StepResult(losses, norm, load)
+
+
+def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch: int) -> BatchLosses:
+    """Add the batch's gradients to the weights', micro-batch by micro-batch.
+
+    A micro-batch's mean counts by its share of the batch's labelled tokens (of its rows for the balance loss, which
+    is a mean over rows): the sum is the whole batch's mean.
+    """
+    labelled, mtp_labelled = _labelled_tokens(batch, ahead=1), _labelled_tokens(batch, ahead=2)
+    main = mtp = balance = 0.0
+    token_losses, labels = [], []
+    for part in batch.split(rows_per_microbatch):
+        losses = compute_losses(model, part.token_ids_RT, part.document_ids_RT, part.loss_mask_RT)
+        weighted_main = losses.main * (losses.labelled_tokens / max(labelled, 1))
+        weighted_mtp = losses.mtp * (losses.mtp_labelled_tokens / max(mtp_labelled, 1))
+        weighted_balance = losses.balance * (part.rows / batch.rows)
+        total = weighted_main + model.config.mtp_loss * weighted_mtp + model.config.balance_loss * weighted_balance
+        total.backward()
+        main += weighted_main.item()
+        mtp += weighted_mtp.item()
+        balance += weighted_balance.item()
+        token_losses.append(losses.token_losses_BT.cpu().numpy())
+        labels.append(losses.labelled_BT.cpu().numpy())
+    return BatchLosses(main, mtp, balance, labelled, np.concatenate(token_losses), np.concatenate(labels))
+
+
+@contextmanager
+def deterministic() -> Generator[None]:
+    """Within it torch uses deterministic kernels only, and raises where there is none."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _labelled_tokens(batch: TrainingBatch, ahead: int) -> int:
+    labels = shifted_labels(batch.token_ids_RT, batch.document_ids_RT, batch.loss_mask_RT, ahead)
+    return int((labels != UNLABELLED).sum())
+
+
+def _check_finite(losses: BatchLosses, gradient_norm: float, batch: TrainingBatch, learning_rate: float) -> None:
+    values = {
+        "loss": losses.main,
+        "MTP loss": losses.mtp,
+        "balance loss": losses.balance,
+        "gradient norm": gradient_norm,
+    }
+    wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise DivergedError(
+            f"{', '.join(wrong)} in rows {batch.position} to {batch.position + batch.rows - 1} of the plan, at "
+            f"learning rate {learning_rate:g}; the weights were not updated",
+            fix="lower the phase's learning_rate.peak or lengthen its warm-up, then train again",
+        )

@@ -1,0 +1,125 @@
+"""Grouped-query attention: sliding layers with RoPE in linear cost, global layers without positions.
+
+Contract: a token sees itself and earlier tokens of its own document; a sliding layer's query sees `window_tokens`
+keys, itself included. Both paths are exact and neither ever holds a T x T mask: sliding attention works on blocks
+of W queries against 2W keys, global attention loops over documents with the causal kernel.
+Cost of a row: sliding O(T W), global O(sum of squared document lengths).
+Source: K-EXAONE (arXiv 2601.01739): QK-norm before RoPE, RoPE on sliding layers only, scale head_dim**-0.5.
+Shapes: B rows, T tokens, M new tokens, S cache slots, H query heads, K key-value heads, D head_dim, N blocks, W window,
+C model width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.architecture import LayerType, ModelConfig
+from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.layout import RowLayout
+from trainer.model.linear import FusedLinear, RMSNorm
+from trainer.model.rope import RotaryTables, rotate
+
+
+class Attention(nn.Module):
+    """One layer's attention; `layer_type` decides window and positions."""
+
+    def __init__(self, config: ModelConfig, layer_type: LayerType) -> None:
+        super().__init__()
+        self.heads = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        self.head_dim = config.head_dim
+        self.window_tokens = config.window_tokens if layer_type == "sliding_attention" else None
+        query_size, key_value_size = (heads * config.head_dim for heads in self.heads[:2])
+        self.qkv = FusedLinear(config.hidden_size, (query_size, key_value_size, key_value_size))
+        self.query_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.key_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.output = nn.Linear(query_size, config.hidden_size, bias=False)
+
+    def forward(self, x_BTC: Tensor, layout: RowLayout) -> Tensor:
+        q, k, v = self._project(x_BTC, layout.rope)
+        if self.window_tokens is not None and layout.block_mask is not None:
+            mixed = sliding_attention(q, k, v, layout.block_mask, self.window_tokens)
+        else:
+            mixed = document_attention(q, k, v, layout.span_tokens, layout.span_is_document)
+        return self.output(mixed.flatten(2))
+
+    def forward_cached(self, x_BMC: Tensor, step: DecodeStep, cache: LayerCache) -> Tensor:
+        q, k, v = self._project(x_BMC, step.rope)
+        keys, values = cache.append(k, v)
+        mask = _step_mask(q.shape[1], keys.shape[1], step, self.window_tokens)
+        return self.output(_attend(q, keys, values, mask).flatten(2))
+
+    def _project(self, x_BTC: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B,T,H,D] and keys, values [B,T,K,D], normed and turned."""
+        q, k, v = self.qkv(x_BTC).unflatten(-1, (sum(self.heads), self.head_dim)).split(self.heads, dim=2)
+        q, k = self.query_norm(q), self.key_norm(k)
+        if self.window_tokens is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        return q, k, v
+
+
+def sliding_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, block_mask: Tensor, window_tokens: int) -> Tensor:
+    """Attention of each block of W queries to its own and the previous block; returns [B,T,H,D].
+
+    `block_mask` is `RowLayout.block_mask` [B*N, 1, W, 2W].
+    """
+    rows, row_tokens = q_BTHD.shape[:2]
+    blocks = -(-row_tokens // window_tokens)
+    missing = blocks * window_tokens - row_tokens
+
+    def own_blocks(heads: Tensor) -> Tensor:  # [B, N, W, heads, D]
+        return F.pad(heads, (0, 0, 0, 0, 0, missing)).unflatten(1, (blocks, window_tokens))
+
+    def two_blocks(heads: Tensor) -> Tensor:  # [B*N, 2W, heads, D]
+        own = own_blocks(heads)
+        previous = F.pad(own[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+        return torch.cat([previous, own], dim=2).flatten(0, 1)
+
+    mixed = _attend(own_blocks(q_BTHD).flatten(0, 1), two_blocks(k_BTKD), two_blocks(v_BTKD), block_mask)
+    return mixed.reshape(rows, blocks * window_tokens, *q_BTHD.shape[2:])[:, :row_tokens]
+
+
+def document_attention(
+    q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, span_tokens: tuple[int, ...], span_is_document: tuple[bool, ...]
+) -> Tensor:
+    """Causal attention within each document, document by document; zeros for padding. Returns [B,T,H,D]."""
+    tokens = span_tokens[0]
+    if all(span_is_document) and all(length == tokens for length in span_tokens):
+        q, k, v = (heads.reshape(-1, tokens, *heads.shape[2:]) for heads in (q_BTHD, k_BTKD, v_BTKD))
+        return _attend_causal(q, k, v).reshape(q_BTHD.shape)
+    queries, keys, values = (heads.flatten(0, 1).split(span_tokens) for heads in (q_BTHD, k_BTKD, v_BTKD))
+    mixed = [
+        _attend_causal(q[None], k[None], v[None])[0] if is_document else torch.zeros_like(q)
+        for q, k, v, is_document in zip(queries, keys, values, span_is_document, strict=True)
+    ]
+    return torch.cat(mixed).view(q_BTHD.shape)
+
+
+def _step_mask(new_tokens: int, slots: int, step: DecodeStep, window_tokens: int | None) -> Tensor:
+    """[B, 1, M, S] bool: not in the future, within the window, not left padding (but always itself)."""
+    device = step.padding_B.device
+    last_position = step.first_position + new_tokens - 1
+    key = last_position - slots + 1 + torch.arange(slots, device=device)
+    query = (step.first_position + torch.arange(new_tokens, device=device))[:, None]
+    near = key <= query
+    if window_tokens is not None:
+        near = near & (query - key < window_tokens)
+    valid_BMS = near & (key >= step.padding_B[:, None, None])
+    return (valid_BMS | (key == query))[:, None]
+
+
+def _attend(q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, mask: Tensor) -> Tensor:
+    q, k, v = (_kernel_input(heads) for heads in (q_BTHD, k_BSKD, v_BSKD))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    return mixed.transpose(1, 2).to(q_BTHD.dtype)
+
+
+def _attend_causal(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor) -> Tensor:
+    q, k, v = (_kernel_input(heads) for heads in (q_BTHD, k_BTKD, v_BTKD))
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return mixed.transpose(1, 2).to(q_BTHD.dtype)
+
+
+def _kernel_input(heads_BTHD: Tensor) -> Tensor:
+    """[B, H, T, D]. The CPU kernel's bfloat16 backward is slower than float32, casts included (155 to 87 ms)."""
+    heads = heads_BTHD.transpose(1, 2)
+    return heads.float() if heads.device.type == "cpu" and heads.dtype == torch.bfloat16 else heads

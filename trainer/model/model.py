@@ -1,0 +1,162 @@
+"""The whole model: embedding, decoder layers, final norm, head, and the multi-token-prediction module.
+
+Contract: `forward` gives hidden states, not logits; losses and generation apply the head in pieces, since logits of
+a whole batch at vocabulary 150K do not fit. Initial weights depend on (seed, name of the weight, shape) only.
+Shapes: B rows, T tokens, M new tokens, C width, V vocabulary, E experts.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.core.rng import derive_seed
+from trainer.architecture import ModelConfig
+from trainer.model.block import Block
+from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.layout import RowLayout, row_layout
+from trainer.model.linear import RMSNorm
+from trainer.model.moe import MoE, RoutingStatistics
+from trainer.model.mtp import MTPModule
+from trainer.model.rope import rotary_tables
+
+
+class LayerRouting(NamedTuple):
+    """What a sparse layer did with a batch."""
+
+    layer: int
+    counts_E: Tensor  # int64, padding not counted
+    balance_loss: Tensor  # scalar, not yet weighted
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    hidden_BTC: Tensor  # after the final norm
+    routing: tuple[LayerRouting, ...]  # one for each sparse layer, in order
+    layout: RowLayout
+
+
+class MoEModel(nn.Module):
+    """A K-EXAONE-architecture decoder."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.embedding = nn.Embedding(vocabulary_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            Block(config, layer_type, feed_forward_type)
+            for layer_type, feed_forward_type in zip(config.layer_types, config.feed_forward_types, strict=True)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = nn.Linear(config.hidden_size, vocabulary_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self.mtp = MTPModule(config) if config.mtp_layers else None
+
+    def forward(self, token_ids_BT: Tensor, document_ids_BT: Tensor) -> ModelOutput:
+        """Hidden states of packed rows.
+
+        `document_ids_BT` has one integer per token: equal neighbours are one document, -1 is padding. In training
+        mode the routed tokens are added to what the next `update_expert_bias` uses.
+        """
+        config = self.config
+        layout = row_layout(document_ids_BT, config.window_tokens, config.head_dim, config.rope_theta)
+        x_BTC = self.embedding(token_ids_BT)
+        routing: list[LayerRouting] = []
+        for index, block in enumerate(self.layers):
+            x_BTC, statistics = block(x_BTC, layout)
+            if statistics is not None:
+                routing.append(LayerRouting(index, *statistics))
+                self._count_load(block, statistics)
+        return ModelOutput(self.norm(x_BTC), tuple(routing), layout)
+
+    def forward_mtp(self, output: ModelOutput, token_ids_BT: Tensor) -> Tensor:
+        """Hidden states [B,T,C] whose head output at t predicts token t+2.
+
+        Asserts that the model has an MTP module. The last token's successor is not in the row; its own embedding
+        stands in, at a position that nothing is predicted from and that no other position sees.
+        """
+        assert self.mtp is not None
+        next_BT = torch.cat([token_ids_BT[:, 1:], token_ids_BT[:, -1:]], dim=1)
+        return self.mtp(output.hidden_BTC, self.embedding(next_BT), output.layout)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., V] of [..., C]. Holds every logit: for a few positions at a time."""
+        return F.linear(hidden, self.head.weight)
+
+    def new_cache(self) -> list[LayerCache]:
+        """An empty cache for `forward_cached`, one entry a layer."""
+        return [
+            LayerCache(self.config.window_tokens if kind == "sliding_attention" else None)
+            for kind in self.config.layer_types
+        ]
+
+    def decode_step(self, first_position: int, new_tokens: int, padding_B: Tensor) -> DecodeStep:
+        positions = torch.arange(first_position, first_position + new_tokens, device=padding_B.device)
+        rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
+        return DecodeStep(first_position, rope, padding_B)
+
+    def forward_cached(self, token_ids_BM: Tensor, padding_B: Tensor, cache: list[LayerCache]) -> Tensor:
+        """Hidden states [B,M,C] after the final norm of M new tokens, which are added to the cache.
+
+        `padding_B` int64 is how many of each row's first tokens are padding. Holds a mask of M x (tokens so far).
+        """
+        step = self.decode_step(cache[0].end_position, token_ids_BM.shape[1], padding_B)
+        x_BMC = self.embedding(token_ids_BM)
+        for block, layer_cache in zip(self.layers, cache, strict=True):
+            assert isinstance(block, Block)
+            x_BMC = block.forward_cached(x_BMC, step, layer_cache)
+        return self.norm(x_BMC)
+
+    def update_expert_bias(self, rate: float) -> dict[int, Tensor]:
+        """After an optimiser step: move the selection biases against the load since the last call.
+
+        Returns the load it used, layer index -> int64 [E]. Source: DeepSeek-V3, section 2.1.2.
+        """
+        return {index: moe.router.update_bias(rate) for index, moe in self.sparse_layers().items()}
+
+    def sparse_layers(self) -> dict[int, MoE]:
+        """Layer index -> its experts."""
+        feed_forwards = {index: block.feed_forward for index, block in enumerate(self.layers)}
+        return {index: layer for index, layer in feed_forwards.items() if isinstance(layer, MoE)}
+
+    @torch.no_grad()
+    def _count_load(self, block: nn.Module, statistics: RoutingStatistics) -> None:
+        assert isinstance(block, Block)
+        assert isinstance(block.feed_forward, MoE)
+        if self.training:
+            block.feed_forward.router.load += statistics.counts_E
+
+
+def build_model(config: ModelConfig, vocabulary_size: int, seed: int, device: str | torch.device = "cpu") -> MoEModel:
+    """A new model in float32 on `device`; "meta" gives shapes without memory."""
+    with torch.device("meta"):
+        model = MoEModel(config, vocabulary_size)
+    if torch.device(device).type == "meta":
+        return model
+    model.to_empty(device=device)
+    if config.tie_embeddings:
+        model.head.weight = model.embedding.weight
+    initialize(model, seed)
+    return model
+
+
+@torch.no_grad()
+def initialize(model: MoEModel, seed: int) -> None:
+    """Norm weights 1; router biases and loads 0; every other weight normal with std `initializer_range`.
+
+    That is embedding, head, attention, MLP, expert, router and MTP projection weights alike. Drawn on the CPU
+    from a generator of its own for each weight, so neither device nor the order of layers changes a value.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(1.0)
+            continue
+        generator = torch.Generator().manual_seed(derive_seed("initialize", seed, name))
+        drawn = torch.empty(parameter.shape, dtype=torch.float32)
+        parameter.copy_(drawn.normal_(0.0, model.config.initializer_range, generator=generator))
+    for buffer in model.buffers():
+        buffer.zero_()

@@ -1,0 +1,301 @@
+"""Train one segment of a mix plan: start or resume, step to its last row, audit, leave a checkpoint.
+
+Contract: below the phase's folder lie `train.jsonl` and `checkpoints/`; call it again after any kind of end and it
+goes on from the newest checkpoint, to the same bits on the CPU. The segment's rows are consumed exactly once, in plan
+order, the last step taking what is left. A phase that is extended after a red gate is trained by further calls with
+the longer chain and the same folder: each segment runs its own warm-up, stable part and decay.
+Cost: that of the steps; a checkpoint's write and read every few.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from pipeline.core.config import Config
+from pipeline.core.errors import InputError, unknown_name
+from pipeline.core.plans import Plan, Segment
+from pipeline.core.runlog import TRAIN_LOG, RunLog, StepLine, read_lines
+from trainer.checkpoint import (
+    CheckpointInfo,
+    assert_restored,
+    check_fits,
+    checkpoints,
+    load,
+    read_info,
+    remove_partial,
+    save,
+)
+from trainer.config import ModelConfig, OptimizerConfig, PhaseConfig
+from trainer.data import BatchReader
+from trainer.loop import deterministic, train_step
+from trainer.metrics import losses_by_group, tokens_by_group
+from trainer.model.model import MoEModel, build_model
+from trainer.optim import MuonAdamW, build_optimizer
+from trainer.progress import OnStep
+from trainer.schedule import learning_rate_at
+
+CHECKPOINTS_PER_SEGMENT = 3  # when not told: enough to lose a third of a short run at most
+MOST_STEPS_BETWEEN_CHECKPOINTS = 1000
+
+
+class TrainExecution(Config):
+    """How a phase runs here. No field changes what is trained, but rows_per_microbatch the order of sums."""
+
+    device: str = "cpu"
+    rows_per_microbatch: int | None = Field(default=None, gt=0)  # None: the whole batch at once
+    checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
+    keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same over a segment."""
+
+    phase: PhaseConfig
+    plan: Plan
+    segment: Segment
+    folder: Path
+    execution: TrainExecution
+
+    @property
+    def steps(self) -> int:
+        """Updates of the segment; the last may be short of rows."""
+        return math.ceil(self.segment.rows / self.phase.rows_per_batch)
+
+    @property
+    def end(self) -> int:
+        """Position after the segment."""
+        return self.segment.first_row + self.segment.rows
+
+    def steps_done(self, position: int) -> int:
+        """Updates of the segment before `position`."""
+        return math.ceil((position - self.segment.first_row) / self.phase.rows_per_batch)
+
+    @property
+    def checkpoint_every(self) -> int:
+        fitting = min(MOST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(self.steps / CHECKPOINTS_PER_SEGMENT))
+        return self.execution.checkpoint_every_steps or fitting
+
+
+def train_segment(
+    *,
+    model_config: ModelConfig,
+    optimizer_config: OptimizerConfig,
+    phase: PhaseConfig,
+    plan: Plan,
+    segment: str,
+    vocabulary_size: int,
+    tokenizer_fingerprint: str,
+    parent_checkpoint: Path | None,
+    folder: Path,
+    seed: int,
+    execution: TrainExecution,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Train until the last row of `segment` and return the checkpoint there.
+
+    Args:
+        segment: Name of a segment of `plan`.
+        parent_checkpoint: Where weights and optimiser state come from when the phase has none of its own yet;
+            None at the start of a plan.
+        folder: The phase's; shared by the phase's segments.
+        seed: Of the initial weights, used at the start of a plan only.
+        on_step: Called after each update, for progress.
+
+    Raises `InputError` when plan, tokenizer, model or checkpoint do not fit together, `DivergedError` when the loss
+    is not a number, AssertionError when the log does not add up to the plan.
+    """
+    run = Run(phase, plan, _named(plan, segment), folder, execution)
+    _check_run(run, tokenizer_fingerprint)
+    remove_partial(folder)
+    own = _own_checkpoint(run)
+    place = own or parent_checkpoint
+    info = CheckpointInfo(
+        phase=phase.name,
+        step=0,
+        position=0,
+        tokens=0,
+        plan="",
+        seed=seed,
+        model=model_config.model_dump(mode="json"),
+        vocabulary_size=vocabulary_size,
+        tokenizer=tokenizer_fingerprint,
+        parent="",
+    )
+    if place is not None:
+        stored = read_info(place)
+        check_fits(stored, place, plan, info)
+        if own is not None and stored.position == run.end:
+            return own
+        info = stored if own is not None else stored.started(phase.name)
+    if not run.segment.first_row <= info.position < run.end:
+        stands = f"the checkpoint stands at row {info.position}" if place else "there is no checkpoint"
+        raise InputError(
+            f"segment `{segment}` starts at row {run.segment.first_row}, {stands}",
+            where=str(place or folder),
+            fix="train the segments before it first and give their last checkpoint",
+        )
+    with deterministic():
+        torch.manual_seed(seed)
+        model = build_model(model_config, vocabulary_size, seed, execution.device)
+        optimizer = build_optimizer(model, optimizer_config)
+        if place is not None:
+            restore(place, model, optimizer)
+        return _train(run, model, optimizer, info, on_step)
+
+
+def restore(place: Path, model: MoEModel, optimizer: MuonAdamW) -> None:
+    """Put a checkpoint's weights, buffers, optimiser state and random state in place, and check that they are."""
+    checkpoint = load(place)
+    model.load_state_dict(checkpoint.model, strict=True)
+    optimizer.load_state_dict(checkpoint.optimizer)
+    torch.set_rng_state(checkpoint.rng)
+    assert_restored(checkpoint.info, model.state_dict(), optimizer.state_dict())
+
+
+def load_model(place: Path, device: str = "cpu") -> tuple[MoEModel, CheckpointInfo]:
+    """The model of a checkpoint, for gates, export and generation. Raises `InputError` when it is not whole."""
+    checkpoint = load(place)
+    info = checkpoint.info
+    model = build_model(ModelConfig.model_validate(dict(info.model)), info.vocabulary_size, info.seed, device)
+    model.load_state_dict(checkpoint.model, strict=True)
+    return model.eval(), info
+
+
+def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo, on_step: OnStep | None) -> Path:
+    """The steps from `info.position` to the segment's end; the checkpoint there."""
+    log_path = run.folder / TRAIN_LOG
+    log = RunLog.open(log_path, keep_steps=info.step)
+    reader = BatchReader(run.plan, run.execution.device)
+    model.train()
+    place: Path | None = None
+    try:
+        _check_log_reaches(log_path, info)
+        while info.position < run.end:
+            line = _step(run, model, optimizer, reader, info)
+            log.write(line)
+            info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
+            done = run.steps_done(info.position)
+            if on_step is not None:
+                on_step(line, done, run.steps)
+            if info.ends_segment:
+                _audit(run, log_path)
+            if info.ends_segment or done % run.checkpoint_every == 0:
+                _sync(log_path)
+                state = model.state_dict(), optimizer.state_dict()
+                place = save(run.folder, info, *state, keep=run.execution.keep_checkpoints)
+    finally:
+        log.close()
+    assert place is not None, "a segment has at least one row"
+    return place
+
+
+def _step(run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, info: CheckpointInfo) -> StepLine:
+    """One update at `info.position` and its line."""
+    started = time.perf_counter()
+    rows = min(run.phase.rows_per_batch, run.end - info.position)
+    batch = reader.batch(info.position, rows)
+    rate = learning_rate_at(run.steps_done(info.position), run.steps, run.phase.learning_rate)
+    at_once = run.execution.rows_per_microbatch or rows
+    result = train_step(model, optimizer, batch, learning_rate=rate, rows_per_microbatch=at_once)
+    token_losses = result.losses.token_losses_RT, result.losses.labelled_RT
+    tokens_by_source = tokens_by_group(batch.sources)
+    tokens = sum(tokens_by_source.values())
+    by_source, by_language, by_domain = (
+        losses_by_group(*token_losses, groups) for groups in (batch.sources, batch.languages, batch.domains)
+    )
+    seconds = time.perf_counter() - started
+    return StepLine(
+        phase=run.phase.name,
+        step=info.step + 1,
+        position=info.position,
+        rows=rows,
+        tokens=tokens,
+        labelled_tokens=result.losses.labelled_tokens,
+        loss=result.losses.main,
+        mtp_loss=result.losses.mtp,
+        balance_loss=result.losses.balance,
+        learning_rate=rate,
+        gradient_norm=result.gradient_norm,
+        segment=run.segment.fingerprint,
+        loss_by_source=by_source,
+        loss_by_language=by_language,
+        loss_by_domain=by_domain,
+        tokens_by_source=tokens_by_source,
+        load_max_over_mean=result.load.max_over_mean,
+        dead_experts=result.load.dead,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds,
+    )
+
+
+def _named(plan: Plan, name: str) -> Segment:
+    found = [segment for segment in plan.segments if segment.name == name]
+    if not found:
+        raise unknown_name("plan segment", name, [segment.name for segment in plan.segments], where=str(plan.store))
+    return found[-1]
+
+
+def _check_run(run: Run, tokenizer_fingerprint: str) -> None:
+    """The plan's segment is one that this phase and tokenizer can be trained on."""
+    segment, phase = run.segment, run.phase
+    if segment.tokenizer != tokenizer_fingerprint:
+        raise InputError(
+            f"the mix was encoded with tokenizer {segment.tokenizer[:8]}, this run has {tokenizer_fingerprint[:8]}",
+            where=segment.folder,
+            fix="encode and mix again with this run's tokenizer",
+        )
+    if segment.context_tokens != phase.context_tokens:
+        raise InputError(
+            f"the mix has rows of {segment.context_tokens} tokens, the phase context_tokens {phase.context_tokens}",
+            where=segment.folder,
+            fix=f"set context_tokens of phase `{phase.name}` to {segment.context_tokens} or make the mix again",
+        )
+
+
+def _own_checkpoint(run: Run) -> Path | None:
+    """The phase's newest checkpoint that is not past the segment."""
+    within = [place for place in checkpoints(run.folder) if read_info(place).position <= run.end]
+    return within[-1] if within else None
+
+
+def _check_log_reaches(log_path: Path, info: CheckpointInfo) -> None:
+    """The log was kept together with the checkpoint: its last step is the checkpoint's."""
+    last = 0
+    for line in read_lines(log_path):
+        last = line["step"]
+    if last != info.step:
+        raise InputError(
+            f"the run log ends at step {last}, the checkpoint stands at step {info.step}",
+            where=str(log_path),
+            fix="put the log back, or remove the phase's folder to train it from its start",
+        )
+
+
+def _audit(run: Run, log_path: Path) -> None:
+    """The log's tokens by source are the plan's, to the token."""
+    consumed: Counter[str] = Counter()
+    rows = 0
+    for line in read_lines(log_path):
+        if line["segment"] == run.segment.fingerprint:
+            consumed.update(line["tokens_by_source"])
+            rows += line["rows"]
+    planned: Counter[str] = Counter()
+    for share in run.segment.shares:
+        planned[share.source] += share.tokens_planned
+    assert rows == run.segment.rows, f"{rows} rows trained, {run.segment.rows} planned"
+    assert +consumed == +planned, f"tokens by source: trained {dict(consumed)}, planned {dict(planned)}"
+
+
+def _sync(path: Path) -> None:
+    """The log is on disk before the checkpoint that counts on it."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
