@@ -1,0 +1,237 @@
+"""The command line: `seodang VERB CONFIG [STEP…]`.
+
+Human text goes to stderr, data to stdout (`--json`). Exit codes: 0 done, 1 a defect of ours (with traceback), 2 a
+mistake in what was given, 130 interrupted. Commands are imported when they run, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="seodang",
+    help="From raw web pages to a long-context Mixture-of-Experts model, on one curriculum file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Curriculum = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="The curriculum file, for example configs/quickstart.yaml.")
+]
+Steps = Annotated[
+    list[str] | None, typer.Argument(metavar="[STEP]…", help="Step names or patterns such as 'clean.*'; none = all.")
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one value of the file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
+Executor = Annotated[str, typer.Option("--executor", help="Where data steps run: local.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, help="Worker processes at once; 0 = the file's, or one a core.")
+]
+
+
+@app.command()
+def plan(config: Curriculum, set_: Overrides = None, json: Json = False) -> None:
+    """Show the steps, the phases, the model and its parameter groups, without running anything.
+
+    Example: seodang plan configs/quickstart.yaml
+    """
+    from pipeline.commands.plan import show_plan
+
+    show_plan(config, set_ or [], as_json=json)
+
+
+@app.command()
+def run(
+    config: Curriculum, steps: Steps = None, executor: Executor = "", workers: Workers = 0, set_: Overrides = None
+) -> None:
+    """Run the data, synthesis and mix steps that are missing.
+
+    Example: seodang run configs/quickstart.yaml 'clean.*' --workers 2
+    """
+    from pipeline.commands.run import run_steps
+
+    run_steps(config, steps or [], executor, workers, set_ or [])
+
+
+@app.command()
+def status(config: Curriculum, set_: Overrides = None, json: Json = False) -> None:
+    """Show which steps are finished, partly done or missing.
+
+    Example: seodang status configs/quickstart.yaml --json
+    """
+    from pipeline.commands.plan import show_status
+
+    show_status(config, set_ or [], as_json=json)
+
+
+@app.command()
+def why(config: Curriculum, step: str, set_: Overrides = None) -> None:
+    """Say why a step would run: the fields that changed since it was last finished.
+
+    Example: seodang why configs/quickstart.yaml dedup.minhash
+    """
+    from pipeline.commands.plan import show_why
+
+    show_why(config, step, set_ or [])
+
+
+@app.command()
+def peek(
+    config: Curriculum,
+    step: str,
+    dropped: Annotated[
+        str, typer.Option("--dropped", metavar="REASON", help="Dropped documents of this reason; 'all' for any.")
+    ] = "",
+    where: Annotated[
+        str, typer.Option("--where", metavar="SQL", help="Filter over columns, e.g. \"lang = 'ko'\".")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many documents.")] = 5,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Read a step's documents, kept or dropped, in the terminal.
+
+    Example: seodang peek configs/quickstart.yaml clean.web --dropped rules.gopher_mean_word_length
+    """
+    from pipeline.commands.peek import show_documents
+
+    show_documents(config, step, dropped, where, limit, set_ or [], as_json=json)
+
+
+@app.command()
+def stats(
+    config: Curriculum,
+    mix: Annotated[str, typer.Argument(metavar="[PHASE]", help="The phase whose mix to show; none = all.")] = "",
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Show what is in each phase's mix, to the token.
+
+    Example: seodang stats configs/quickstart.yaml extend-1
+    """
+    from pipeline.commands.stats import show_stats
+
+    show_stats(config, mix, set_ or [], as_json=json)
+
+
+@app.command()
+def report(config: Curriculum, set_: Overrides = None) -> None:
+    """Write one self-contained HTML page about everything that has been run so far.
+
+    Example: seodang report configs/quickstart.yaml
+    """
+    from pipeline.commands.report import write_report
+
+    write_report(config, set_ or [])
+
+
+@app.command()
+def train(config: Curriculum, executor: Executor = "", workers: Workers = 0, set_: Overrides = None) -> None:
+    """Make whatever is missing, then run the phases and their gates.
+
+    Example: seodang train configs/quickstart.yaml --set 'phases.0.budget_tokens=100000'
+    """
+    from pipeline.commands.train import train_curriculum
+
+    train_curriculum(config, executor, workers, set_ or [])
+
+
+@app.command(name="eval")
+def evaluate(
+    config: Curriculum,
+    phase: Annotated[
+        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
+    ] = "",
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Run the needle grid and the short-context check on a phase's last checkpoint.
+
+    Example: seodang eval configs/quickstart.yaml extend-2 --json
+    """
+    from pipeline.commands.model import evaluate_phase
+
+    evaluate_phase(config, phase, set_ or [], as_json=json)
+
+
+@app.command()
+def generate(
+    config: Curriculum,
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    phase: Annotated[
+        str, typer.Option("--phase", help="The phase whose last checkpoint to use; none = the last.")
+    ] = "",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens to add at most.")] = 64,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 = greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    set_: Overrides = None,
+) -> None:
+    """Continue a text with a trained checkpoint.
+
+    Example: seodang generate configs/quickstart.yaml "def main(" --tokens 40
+    """
+    from pipeline.commands.model import continue_text
+
+    continue_text(config, prompt, phase, tokens, temperature, seed, set_ or [])
+
+
+@app.command()
+def export(
+    config: Curriculum,
+    phase: Annotated[
+        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
+    ] = "",
+    set_: Overrides = None,
+) -> None:
+    """Write a checkpoint in the transformers `exaone_moe` format, load it there and compare logits.
+
+    Example: seodang export configs/quickstart.yaml
+    """
+    from pipeline.commands.model import export_phase
+
+    export_phase(config, phase, set_ or [])
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Also check this curriculum file.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of curriculum files, for editors.")
+    ] = False,
+    set_: Overrides = None,
+) -> None:
+    """Check the installation, the machine and, with CONFIG, the file and the inputs it names.
+
+    Example: seodang doctor configs/quickstart.yaml
+    """
+    from pipeline.commands.doctor import examine
+
+    examine(config, set_ or [], schema=schema)
+
+
+def main() -> None:
+    """Entry point: turns errors into exit codes."""
+    from pipeline.core.errors import UserError
+
+    # Waiting threads of torch's and numba's pools sleep instead of spinning: beside other work a spinning pool is
+    # several times slower, alone it gains nothing here. Must be set before either library is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error.render()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""`seodang run`: the data, synthesis and mix steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.commands.terminal import console, progress
+from pipeline.executors import executor_for
+from pipeline.graph import locked
+from pipeline.recipe import open_curriculum
+
+
+def run_steps(config: Path, steps: Sequence[str], executor: str, workers: int, overrides: Sequence[str]) -> None:
+    """Run the named steps (patterns) and what they need; with none, every step that is not training."""
+    opened = open_curriculum(config, overrides)
+    chosen = opened.selected(steps) if steps else opened.data_steps
+    chosen = [name for name in chosen if not name.startswith("train.")]
+    chooser = executor_for(opened.curriculum.execution, executor, workers)
+    with locked(opened.graph.store), progress() as shown:
+        opened.graph.run(chosen, chooser, shown)
+    console.print(f"outputs: [bold]{opened.graph.store}[/bold]")

@@ -1,0 +1,309 @@
+"""The curriculum file, and the step graph that follows from it.
+
+Contract: one file is one curriculum (`Curriculum`); `open_curriculum` reads and checks it as a whole, names included,
+before anything runs. Every step's identity is settled here from configs and content hashes; paths and workers go along
+as execution. The graph, in order:
+
+`clean.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer` → `synth.SET` → `guard.SET`
+→ `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mixes.spec import MixConfig, PlanConfig
+from pipeline.core.config import Config, Loc, Located, read_yaml, validate
+from pipeline.core.errors import ConfigError, unknown_name
+from pipeline.core.provenance import SourceCard, load_card
+from pipeline.core.record import finished, read_record
+from pipeline.core.rng import derive_seed
+from pipeline.core.steps import Step
+from pipeline.curriculum import KIND as TRAIN_KIND
+from pipeline.curriculum import VERSION as TRAIN_VERSION
+from pipeline.curriculum import TrainConfig, mix_step
+from pipeline.executors import ExecutionConfig
+from pipeline.graph import Graph
+from stages.catalog import block_config, resolve
+from stages.catalog import entry as block_entry
+from stages.config import BlockSpec, CleanConfig, SourceConfig
+from stages.encode import EncodeConfig
+from stages.sources import expand_paths, file_content, source_content, step_paths
+from stages.split import SplitConfig
+from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
+from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, endpoint_binding
+from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
+
+CLEAN_WORK = "stages.clean:WORK"
+CLEAN_VERSION = 1
+SPLIT = "split"
+TOKENIZER = "tokenizer"
+CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove
+
+
+class Curriculum(Config):
+    """The whole file."""
+
+    name: str = Field(min_length=1)
+    store: str = Field(min_length=1)  # folder of all outputs
+    seed: int = Field(default=0, ge=0)
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    clean: tuple[dict[str, Any], ...] = ()  # ordered blocks, each a mapping of one name to its options
+    split: SplitConfig = SplitConfig()
+    tokenizer: TokenizerConfig
+    endpoints: dict[str, Endpoint] = Field(default={})
+    synth: dict[str, SynthSet] = Field(default={})
+    encode: EncodeConfig = EncodeConfig()
+    mixes: dict[str, MixConfig] = Field(min_length=1)
+    model: ModelChoice = ModelChoice()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    phases: tuple[PhaseConfig, ...] = Field(min_length=1)
+    post: tuple[dict[str, Any], ...] = Field(default=(), max_length=0)  # no post-training phases in this version
+    execution: ExecutionConfig = ExecutionConfig()
+
+
+@dataclass(frozen=True)
+class ListedBlock:
+    """A cleaning block as the file lists it."""
+
+    name: str
+    config: Config
+    where: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checked curriculum with its graph."""
+
+    path: Path
+    curriculum: Curriculum
+    cards: Mapping[str, SourceCard]
+    graph: Graph
+
+    @property
+    def data_steps(self) -> list[str]:
+        """Every step that is not training."""
+        return [name for name in self.graph.nodes if not name.startswith("train.")]
+
+    @property
+    def train_steps(self) -> list[str]:
+        return [f"train.{phase.name}" for phase in self.curriculum.phases]
+
+    def selected(self, patterns: Sequence[str]) -> list[str]:
+        """Step names that match any of the patterns; raises `ConfigError` for a pattern that matches none."""
+        chosen: list[str] = []
+        for pattern in patterns:
+            found = [name for name in self.graph.nodes if fnmatchcase(name, pattern)]
+            if not found:
+                raise unknown_name("step", pattern, self.graph.nodes)
+            chosen += [name for name in found if name not in chosen]
+        return chosen
+
+
+def open_curriculum(path: Path, overrides: Sequence[str] = ()) -> Opened:
+    """Read, check and lay out a curriculum file. Raises `ConfigError` and `InputError`."""
+    located = read_yaml(path, overrides)
+    curriculum = validate(Curriculum, located)
+    check_names(curriculum, located)
+    cards = {name: load_card(source.card) for name, source in curriculum.sources.items()}
+    graph = Layout(curriculum, located, cards).graph()
+    return Opened(path, curriculum, cards, graph)
+
+
+def check_names(curriculum: Curriculum, located: Located) -> None:
+    """Every name used is defined once. Raises `ConfigError` with file, line and the nearest name."""
+    both = sorted(set(curriculum.sources) & set(curriculum.synth))
+    if both:
+        what = f"`{both[0]}` is both a source and a synthetic set"
+        raise ConfigError(what, where=located.where(("synth", both[0])), fix="rename one of them")
+    names = [*curriculum.sources, *curriculum.synth]
+    for set_name, config in curriculum.synth.items():
+        for pattern in getattr(config, "from_", ()):
+            _matches("source", pattern, curriculum.sources, located, ("synth", set_name, "from"))
+    for mix_name, mix in curriculum.mixes.items():
+        for component_name, component in mix.components.items():
+            for pattern in component.from_:
+                loc = ("mixes", mix_name, "components", component_name, "from")
+                _matches("source or synthetic set", pattern, names, located, loc)
+    seen: set[str] = set()
+    for index, phase in enumerate(curriculum.phases):
+        if phase.mix not in curriculum.mixes:
+            where = located.where(("phases", index, "mix"))
+            raise unknown_name("mix", phase.mix, curriculum.mixes, where=where)
+        if phase.name in seen:
+            where = located.where(("phases", index, "name"))
+            raise ConfigError(f"two phases are named `{phase.name}`", where=where, fix="rename one of them")
+        seen.add(phase.name)
+
+
+def _matches(kind: str, pattern: str, names: Mapping[str, Any] | Sequence[str], located: Located, loc: Loc) -> None:
+    if not any(fnmatchcase(name, pattern) for name in names):
+        raise unknown_name(kind, pattern, names, where=located.where(loc))
+
+
+class Layout:
+    """Builds the graph of one curriculum."""
+
+    def __init__(self, curriculum: Curriculum, located: Located, cards: Mapping[str, SourceCard]) -> None:
+        self.curriculum = curriculum
+        self.located = located
+        self.cards = cards
+        self.store = Path(curriculum.store)
+        self.laid = Graph(self.store, ())
+
+    def graph(self) -> Graph:
+        documents = self.cleaning()
+        self.laid.add(Step(SPLIT, "stages.split", 1, self.curriculum.split, documents, "stages.split:WORK"))
+        self.tokenizer()
+        encodes = {"encode.clean": self.encode("clean", SPLIT)}
+        for name, config in self.curriculum.synth.items():
+            encodes[f"encode.{name}"] = self.encode(name, self.synthetic(name, config))
+        self.phases(encodes)
+        return self.laid
+
+    def cleaning(self) -> dict[str, str]:
+        """The cleaning steps; returns the input roles of whatever reads the clean documents."""
+        groups = self.grouped_blocks()
+        current: dict[str, str] = {}
+        for name, source in self.curriculum.sources.items():
+            current[f"documents.{name}"] = self.source_step(name, source, groups[0])
+        for number, (block, rest) in enumerate(zip(groups[1::2], groups[2::2], strict=True), start=2):
+            (one,) = block
+            entry = block_entry(one.name)
+            step = Step(one.name, f"stages.{one.name}", entry.version, one.config, current, entry.make)
+            current = {"documents": self.laid.add(step).step.name}
+            if rest:
+                current = {"documents": self.document_step(f"clean-{number}", rest, current)}
+        return current
+
+    def grouped_blocks(self) -> list[list[ListedBlock]]:
+        """Runs of per-document blocks (even places) with one global block between each (odd places)."""
+        groups: list[list[ListedBlock]] = [[]]
+        for index, item in enumerate(self.curriculum.clean):
+            where = self.located.where(("clean", index))
+            if len(item) != 1:
+                message = f"a block is one name with its options, this has {len(item)}: {', '.join(item)}"
+                raise ConfigError(message, where=where, fix="for example `- rules: {preset: fineweb2}`")
+            ((name, options),) = item.items()
+            config = block_config(name, self.located.below(options or {}, "clean", index, name), where)
+            one = ListedBlock(name, config, where)
+            if block_entry(name).scope == "global":
+                groups += [[one], []]
+            else:
+                groups[-1].append(one)
+        return groups
+
+    def source_step(self, name: str, source: SourceConfig, blocks: list[ListedBlock]) -> str:
+        where = self.located.where(("sources", name, "read", "paths"))
+        files = expand_paths(source.read, Path(), where=where)
+        specs, paths, content = self.block_files(blocks)
+        config = CleanConfig(source=name, read=source.read.replaced(paths=()), card=self.cards[name], blocks=specs)
+        content["source"] = source_content(files, self.store / CACHE_FOLDER)
+        paths |= step_paths(files)
+        step = Step(f"clean.{name}", "stages.clean", CLEAN_VERSION, config, {}, CLEAN_WORK, content, paths)
+        return self.laid.add(step).step.name
+
+    def document_step(self, name: str, blocks: list[ListedBlock], inputs: Mapping[str, str]) -> str:
+        specs, paths, content = self.block_files(blocks)
+        step = Step(name, "stages.clean", CLEAN_VERSION, CleanConfig(blocks=specs), inputs, CLEAN_WORK, content, paths)
+        return self.laid.add(step).step.name
+
+    def block_files(
+        self, blocks: list[ListedBlock]
+    ) -> tuple[tuple[BlockSpec, ...], dict[str, tuple[str, ...]], dict[str, str]]:
+        """(identities, paths, content fingerprints) of a step's blocks."""
+        specs, paths, content = [], {}, {}
+        for number, block in enumerate(blocks):
+            resolved = resolve(block.name, block.config, number, Path(), block.where)
+            specs.append(resolved.spec)
+            paths.update(resolved.paths)
+            content.update(resolved.content)
+            content[f"{number}.{block.name}.version"] = str(block_entry(block.name).version)
+        return tuple(specs), paths, content
+
+    def tokenizer(self) -> None:
+        config = self.curriculum.tokenizer
+        paths = {TOKENIZER_ROLE: (config.path,)} if config.path is not None else {}
+        if config.path is not None and not Path(config.path).is_file():
+            where = self.located.where(("tokenizer", "path"))
+            raise ConfigError(f"no tokenizer at `{config.path}`", where=where, fix="give a tokenizer.json, or `train`")
+        content = {"tokenizer": file_content((config.path,))} if config.path is not None else {}
+        inputs = {"documents": SPLIT} if config.path is None else {}
+        work = "stages.tokenizer.train:WORK"
+        self.laid.add(Step(TOKENIZER, "stages.tokenizer", 1, config.identity(), inputs, work, content, paths))
+
+    def synthetic(self, name: str, config: Any) -> str:
+        """The step that makes a synthetic set, and its decontamination when the file asks for one."""
+        paths: dict[str, tuple[str, ...]] = {}
+        content: dict[str, str] = {"set": name}
+        if isinstance(config, ThinkingConfig):
+            paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
+            content |= bound
+        kind = config.kind
+        inputs = {} if kind == "reasoning" else {"documents": SPLIT}
+        step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
+        made = self.laid.add(step).step.name
+        guards = [one for group in self.grouped_blocks() for one in group if one.name == "decontaminate"]
+        return self.document_step(f"guard.{name}", guards, {"documents": made}) if guards else made
+
+    def encode(self, name: str, documents: str) -> str:
+        inputs = {"documents": documents, "tokenizer": TOKENIZER}
+        step = Step(f"encode.{name}", "stages.encode", 1, self.curriculum.encode, inputs, "stages.encode:WORK")
+        return self.laid.add(step).step.name
+
+    def phases(self, encodes: dict[str, str]) -> None:
+        """The mix and training steps. Where a phase's gate has appended segments, the next plan goes on from them."""
+        curriculum = self.curriculum
+        model = curriculum.model.resolve()
+        previous_mix, previous_train = "", ""
+        for phase in curriculum.phases:
+            if phase.context_tokens > model.max_context_tokens:
+                index = curriculum.phases.index(phase)
+                most = model.max_context_tokens
+                raise ConfigError(
+                    f"phase `{phase.name}` trains {phase.context_tokens} tokens, the model takes {most}",
+                    where=self.located.where(("phases", index, "context_tokens")),
+                    fix=f"set `model.max_context_tokens` to at least {phase.context_tokens}",
+                )
+            plan = PlanConfig(
+                mix=curriculum.mixes[phase.mix],
+                phase=phase.name,
+                context_tokens=phase.context_tokens,
+                budget_tokens=phase.budget_tokens,
+                rows_per_batch=phase.rows_per_batch,
+                seed=derive_seed("mix", curriculum.seed, phase.name),
+            )
+            mix = self.laid.add(
+                mix_step(plan, encodes | ({"previous": previous_mix} if previous_mix else {}))
+            ).step.name
+            config = TrainConfig(
+                model=model,
+                optimizer=curriculum.optimizer,
+                phase=phase,
+                mix=curriculum.mixes[phase.mix],
+                short_context_tokens=curriculum.phases[0].context_tokens,
+                seed=curriculum.seed,
+            )
+            inputs = {**encodes, "mix": mix, "tokenizer": TOKENIZER, "heldout": SPLIT}
+            inputs |= {"previous": previous_train} if previous_train else {}
+            step = Step(f"train.{phase.name}", TRAIN_KIND, TRAIN_VERSION, config, inputs, "pipeline.curriculum:WORK")
+            node = self.laid.add(step)
+            previous_train = node.step.name
+            previous_mix = self.last_mix(node.folder, mix)
+
+    def last_mix(self, train_folder: Path, planned: str) -> str:
+        """The mix step that a phase ended with: the planned one, or the last that its gate appended."""
+        if not finished(train_folder):
+            return planned
+        facts = read_record(train_folder).facts
+        if facts["mix"] == planned:
+            return planned
+        from pipeline.core.steps import StepOutput
+
+        return self.laid.adopt(StepOutput(str(facts["mix"]), self.store / facts["mix_folders"][-1])).step.name

@@ -1,0 +1,86 @@
+"""kill -9 at any moment: the re-run finishes, and every output is byte for byte that of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.files import hash_file, list_files
+from pipeline.core.record import LOGS, RUN
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_COMPARED = (RUN, "train.jsonl", ".lock", "content-hashes.json")  # facts of a run, speeds, the lock, a cache
+MOMENTS = 12
+
+
+def command(store: Path) -> list[str]:
+    return [sys.executable, "-m", "pipeline.cli", "train", "tests/mini.yaml", "--set", f"store={store}"]
+
+
+def outputs(store: Path) -> dict[str, str]:
+    """Hash of every output below a store; logs are not outputs."""
+    return {
+        path.relative_to(store).as_posix(): hash_file(path)
+        for path in list_files(store)
+        if path.name not in NOT_COMPARED and LOGS not in path.relative_to(store).parts
+    }
+
+
+def started(store: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(store),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(1500)
+def test_killed_at_random_moments_the_rerun_gives_the_same_bytes(
+    mini_store: Path, tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    uninterrupted = outputs(mini_store)
+    seed = int(os.environ.get("SEODANG_KILL_SEED", "20260101"))
+    record_property("seed", seed)
+    moments = random.Random(seed)
+    store = tmp_path / "killed"
+    kills = 0
+    for _ in range(MOMENTS):
+        process = started(store)
+        time.sleep(moments.uniform(1.0, 7.0))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+    process = started(store)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert kills >= 3, "the run ended before it could be killed three times"
+    assert outputs(store) == uninterrupted
+
+
+@pytest.mark.kill
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_with_130_and_the_rerun_finishes(mini_store: Path, tmp_path: Path) -> None:
+    store = tmp_path / "interrupted"
+    process = started(store)
+    time.sleep(6.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert b"run the same command again" in errors
+    again = subprocess.run(command(store), cwd=ROOT, capture_output=True, check=False)
+    assert again.returncode == 0, again.stderr.decode()
+    assert outputs(store) == outputs(mini_store)
