@@ -125,6 +125,14 @@ def test_shards_are_read_by_datatroves_reader(tmp_path: Path) -> None:
     assert first["positions"].tolist()[:9] == [0, 1, 2, 3, 0, 1, 0, 1, 2]
 
 
+def test_shards_are_read_by_megatrons_own_reader(tmp_path: Path) -> None:
+    indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset", reason="megatron-core is not installed")
+    documents = [[70, 71, 72], [], [90, 2**31 - 1]]
+    reader = indexed.IndexedDataset(str(shard_of(tmp_path, documents)), multimodal=False, mmap=True)
+    assert [reader[k].tolist() for k in range(len(reader))] == [[*document, EOS] for document in documents]
+    assert reader.document_indices.tolist() == [0, 1, 2, 3]
+
+
 def test_a_cut_shard_is_an_error_naming_it(tmp_path: Path) -> None:
     stem = shard_of(tmp_path, [[70, 71], [72]])
     binary = sidecar(stem, ".bin")
