@@ -55,7 +55,7 @@ BLOCKS: dict[str, BlockEntry] = {
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
         BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
-        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make"),
+        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
         BlockEntry(
             "decontaminate",
             "stages.decontaminate:DecontaminateConfig",
