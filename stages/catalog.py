@@ -51,7 +51,7 @@ BLOCKS: dict[str, BlockEntry] = {
             "stages.compliance:make",
             path_fields=("block_lists",),
         ),
-        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make"),
+        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=2),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
         BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
