@@ -1,7 +1,7 @@
 r"""Formulas in HTML pages become LaTeX in dollar signs, before the main text is extracted.
 
 Contract: `with_latex` changes a parsed page in place: MathML, MathJax scripts and delimiters, and formula images with
-their source as `alt` become `$…$`, in a display `$$…$$`. A formula's own TeX (annotation, `alttext`) is preferred; presentation
+their source as `alt` become `$…$`, in a display `$$…$$`. A formula's own TeX (annotation, `alttext`) is preferred;
 MathML without it is converted element by element. What has no LaTeX name stays the Unicode character it is.
 Source: MathML Core (W3C); commands of LaTeX with amsmath. Cost: nothing for a page without formulas.
 """
