@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sysconfig
 from pathlib import Path
 
@@ -154,6 +155,23 @@ def test_real_documents_survive_their_legacy_encoding(data_root: Path, language:
         right += found is not None and found.text == data.decode(encodings[language])
     assert total >= 60
     assert right / total >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"),
+    [("ko", "cp949"), ("ko", "euc_kr"), ("ja", "cp932"), ("ja", "euc_jp"), ("de", "cp1252"), ("es", "cp1252")],
+)
+def test_real_pages_in_legacy_encodings_whatever_they_declare(data_root: Path, language: str, encoding: str) -> None:
+    rows = pq.read_table(data_root / "html_gold.parquet", columns=["html", "lang"]).to_pylist()
+    pages = [row["html"].decode("utf-8") for row in rows if row["lang"] == language][::6]
+    for page in pages:
+        bare = re.sub(r"(?i)<meta[^>]*charset[^>]*>|<\?xml[^>]*>", "", page)
+        data = bare.encode(encoding, "ignore")
+        wrong = b"<meta charset=utf-8>" + data
+        for given, declared in ((data, None), (data, "iso-8859-1"), (wrong, None)):
+            found = decode_page(given, declared=declared)
+            assert found is not None
+            assert found.text == given.decode(encoding)
 
 
 def test_bad_json_lines_are_quarantined_and_the_rest_goes_on(tmp_path: Path) -> None:
