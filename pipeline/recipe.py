@@ -41,7 +41,7 @@ from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, en
 from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
 
 CLEAN_WORK = "stages.clean:WORK"
-CLEAN_VERSION = 1
+CLEAN_VERSION = 2
 SPLIT = "split"
 TOKENIZER = "tokenizer"
 CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove

@@ -49,10 +49,14 @@ class DatatroveBlock:
         if hasattr(self._step, "exclusion_writer"):
             self._step.exclusion_writer = exclusions  # pyright: ignore[reportAttributeAccessIssue]
         given = list(to_datatrove(documents))
+        mark = ROW
+        while any(mark in document.metadata for document in given):  # of a block like this one, around this one
+            mark += "+"
+        exclusions.mark = mark
         for row, document in enumerate(given):
-            document.metadata[ROW] = row
+            document.metadata[mark] = row
         passed = list(self._step.run(iter(given), 0, 1))
-        rows = [int(document.metadata.pop(ROW)) for document in passed]
+        rows = [int(document.metadata.pop(mark)) for document in passed]
         sources = documents["source"].to_pylist()
         kept = from_datatrove(passed, [sources[row] for row in rows])
         gone = np.setdiff1d(np.arange(documents.num_rows, dtype=np.int64), np.array(rows, np.int64))
@@ -71,6 +75,7 @@ class _Exclusions:
 
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
+        self.mark = ROW
 
     def __enter__(self) -> _Exclusions:
         return self
@@ -79,7 +84,7 @@ class _Exclusions:
         return None
 
     def write(self, document: Document, rank: int = 0, **_: object) -> None:
-        self.reasons[int(document.metadata[ROW])] = str(document.metadata.pop("filter_reason", ""))
+        self.reasons[int(document.metadata[self.mark])] = str(document.metadata.pop("filter_reason", ""))
 
 
 class SeodangStep(PipelineStep):

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import xxhash
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, text_hash
+from pipeline.core.documents import DOCUMENT_SCHEMA
 
+pc: Any = pyarrow.compute  # its functions are made at import and have no types
 SPLIT = "documents_split"
 
 
@@ -97,9 +101,38 @@ def with_columns(documents: pa.Table, columns: Mapping[str, pa.Array | pa.Chunke
     return documents
 
 
-def with_texts(documents: pa.Table, texts: Sequence[str]) -> pa.Table:
+def with_texts(documents: pa.Table, texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Table:
     """The same rows with new texts and their hashes."""
-    return with_columns(documents, {"text": texts, "text_hash": [text_hash(text) for text in texts]})
+    array: Any = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+    return with_columns(documents, {"text": array, "text_hash": text_hashes(array)})
+
+
+def with_changed_texts(documents: pa.Table, changed: Mapping[int, str]) -> pa.Table:
+    """The same rows, the text of some replaced; the others' texts are neither decoded nor hashed again."""
+    if not changed:
+        return documents
+    mask = np.zeros(documents.num_rows, bool)
+    mask[list(changed)] = True
+    texts = pa.array([changed[row] for row in sorted(changed)], pa.large_string())
+    hashes = {"text": texts, "text_hash": text_hashes(texts)}
+    return with_columns(
+        documents, {name: pc.replace_with_mask(documents[name], pa.array(mask), new) for name, new in hashes.items()}
+    )
+
+
+def text_hashes(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """`text_hash` of each text, over the UTF-8 bytes where they lie."""
+    digest = xxhash.xxh3_128_hexdigest
+    found: list[str] = []
+    for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        array = chunk.cast(pa.large_string())
+        data = array.buffers()[2]
+        view = memoryview(data if data is not None else b"")
+        ends = (
+            np.frombuffer(array.buffers()[1], np.int64, len(array) + 1, array.offset * 8).tolist() if len(array) else []
+        )
+        found += [digest(view[start:end]) for start, end in pairwise(ends)]
+    return pa.array(found, pa.string())
 
 
 def verify(documents: pa.Table, result: Outcome) -> None:

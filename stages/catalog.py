@@ -51,11 +51,11 @@ BLOCKS: dict[str, BlockEntry] = {
             "stages.compliance:make",
             path_fields=("block_lists",),
         ),
-        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make"),
+        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=2),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
         BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
-        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make"),
+        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
         BlockEntry(
             "decontaminate",
             "stages.decontaminate:DecontaminateConfig",

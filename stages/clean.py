@@ -2,46 +2,33 @@
 
 Contract: step kind `stages.clean`. Writes `documents/NNNNN.parquet`, `dropped/NNNNN.parquet` and, when a block gives
 signals, `signals/NNNNN.parquet`. Compliance runs first on a source, whatever the configuration lists. Output shards: a
-source's files grouped by size (`stages.sources.shard_files`), or one for each input shard. For every shard
-documents_in + documents_split == documents_out + the sum of dropped. The text of the first `KEPT_SAMPLES` dropped rows
-of each reason is kept. Memory: one output shard and one batch.
+source's files, grouped or cut by size (`stages.sources.shard_parts`), or one for each input shard. For every shard
+documents_in + documents_split == documents_out + the sum of dropped. A record whose id an earlier one of the shard has
+is dropped; ids that several shards hold are counted and named in the record's facts (`repeated_ids`), since no shard
+may read another one. Memory: one batch and one row group, whatever a shard holds.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import pyarrow as pa
-
-from pipeline.core.documents import (
-    DOCUMENT_SCHEMA,
-    DROPPED_SCHEMA,
-    document_files,
-    empty_documents,
-    read_table,
-    table_from_rows,
-    write_documents,
-    write_dropped,
-    write_table,
-)
+from pipeline.core.documents import document_files
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
-from stages.block import SPLIT, Block, Outcome, verify
+from stages.block import Block, verify
 from stages.catalog import BLOCKS, load, make_block
+from stages.clean_output import opened
 from stages.config import BlockSpec, CleanConfig
-from stages.language import UNDETERMINED
-from stages.read import BATCH_DOCUMENTS, Origin, ReadBatch, read_files
-from stages.sources import files_of, shard_files
+from stages.read import Origin, ReadBatch, document_batches, read_parts
+from stages.repeated_ids import repeated_ids
+from stages.sources import Part, files_of, shard_parts
 
 KIND = "stages.clean"
-VERSION = 1
+VERSION = 2
 COMPLIANCE = "compliance"
-KEPT_SAMPLES = 50  # dropped texts kept a reason and shard
 
 
 class CleanWork:
@@ -51,26 +38,21 @@ class CleanWork:
         return len(_source_shards(task)) if task.config.read is not None else len(_input_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        tally = Tally()
         blocks = _blocks(task)
-        for batch in _batches(task, shard):
-            tally.read(batch)
-            documents = _without_repeats(batch.documents, tally)
-            for block in blocks:
-                result = block.apply(documents)
-                verify(documents, result)
-                tally.block(documents, result)
-                documents = result.kept
-            tally.kept.append(documents)
-        kept = pa.concat_tables([*tally.kept, empty_documents()]).combine_chunks()
-        write_documents(task.folder, shard, kept)
-        write_dropped(task.folder, shard, table_from_rows(tally.dropped, DROPPED_SCHEMA))
-        if tally.signals:
-            write_table(task.folder / "signals" / f"{shard:05d}.parquet", _joined(tally.signals))
-        return tally.result(kept)
+        with opened(task.folder, shard) as output:
+            for batch in _batches(task, shard):
+                documents = output.read(batch)
+                for block in blocks:
+                    result = block.apply(documents)
+                    verify(documents, result)
+                    output.block(documents, result)
+                    documents = result.kept
+                output.keep(documents)
+            return output.result()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
-        """Facts: the funnel by source and language; `nothing_left` when documents came in and none is kept."""
+        """Facts: the funnel by source and language; `nothing_left` when documents came in and none is kept;
+        `repeated_ids` when shards share ids."""
         total: dict[str, Any] = {"by_source": {}, "by_language": {}}
         for result in results:
             for part, values in total.items():
@@ -82,84 +64,23 @@ class CleanWork:
             raise InputError("no documents in it", where=where, fix="check `read: paths:` and the files' content")
         if not sum(result.counts["documents_out"] for result in results):
             total["nothing_left"] = True
+        if repeated := repeated_ids(document_files(task.folder)):
+            total["repeated_ids"] = repeated
         return total
-
-
-class Tally:
-    """What one shard's batches came to."""
-
-    def __init__(self) -> None:
-        self.kept: list[pa.Table] = []
-        self.dropped: list[dict[str, Any]] = []
-        self.signals: dict[tuple[str, ...], list[pa.Table]] = {}
-        self.counts: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.seen: set[str] = set()
-
-    def read(self, batch: ReadBatch) -> None:
-        """Count a batch in, and what reading dropped."""
-        self.counts["documents_in"] += batch.documents.num_rows + len(batch.dropped)
-        self.counts["bytes_in"] += text_bytes(batch.documents)
-        for row in batch.dropped:
-            self.drop(row)
-
-    def drop(self, row: dict[str, Any]) -> None:
-        """Count a row of `DROPPED_SCHEMA` out; its text goes once enough of its reason are kept."""
-        self.reasons[row["reason"]] += 1
-        self.dropped.append(row if self.reasons[row["reason"]] <= KEPT_SAMPLES else {**row, "text": None})
-
-    def block(self, documents: pa.Table, result: Outcome) -> None:
-        """Count what a block did to `documents`."""
-        self.counts.update(result.counts)
-        if result.signals is not None:
-            self.signals.setdefault(tuple(result.signals.column_names), []).append(result.signals)
-        if not result.reasons:
-            return
-        rows = documents.take(pa.array(result.dropped_at)).select(["id", "source", "url", "lang", "text"]).to_pylist()
-        langs = result.dropped_langs or [row["lang"] for row in rows]
-        for row, lang, reason, detail in zip(rows, langs, result.reasons, result.details, strict=True):
-            self.drop({**row, "lang": lang, "reason": reason, "detail": detail})
-
-    def result(self, kept: pa.Table) -> ShardResult:
-        """The shard's result; asserts that no document was lost."""
-        counts = {**self.counts, "documents_out": kept.num_rows, "bytes_out": text_bytes(kept)}
-        whole = counts.get("documents_in", 0) + counts.get(SPLIT, 0)
-        assert whole == kept.num_rows + self.reasons.total(), (counts, self.reasons)
-        facts = {
-            "by_source": _funnel(kept["source"].to_pylist(), [(row["source"], row["reason"]) for row in self.dropped]),
-            "by_language": _funnel(
-                [lang or UNDETERMINED for lang in kept["lang"].to_pylist()],
-                [(row.get("lang") or UNDETERMINED, row["reason"]) for row in self.dropped],
-            ),
-        }
-        licenses = Counter(name for name in kept["license"].to_pylist() if name)
-        names = ("documents_in", "documents_out", "bytes_in", "bytes_out")
-        return ShardResult(
-            counts={**dict.fromkeys(names, 0), **dict(sorted(counts.items()))},
-            dropped=dict(sorted(self.reasons.items())),
-            licenses=dict(sorted(licenses.items())),
-            facts=facts,
-        )
-
-
-def text_bytes(documents: pa.Table) -> int:
-    """UTF-8 bytes of all texts."""
-    return int(pl.Series(documents["text"]).str.len_bytes().sum())
 
 
 def _batches(task: StepTask, shard: int) -> Iterator[ReadBatch]:
     config: CleanConfig = task.config
     if config.read is not None and config.card is not None:
         origin = Origin(config.source, config.card.license, config.read.domain or config.card.domain, config.read.lang)
-        yield from read_files(_source_shards(task)[shard], config.read, origin)
+        yield from read_parts(_source_shards(task)[shard], config.read, origin)
         return
-    documents = read_table(_input_files(task)[shard], DOCUMENT_SCHEMA)
-    for start in range(0, documents.num_rows, BATCH_DOCUMENTS):
-        yield ReadBatch(documents.slice(start, BATCH_DOCUMENTS).combine_chunks())
+    for documents in document_batches(_input_files(task)[shard]):
+        yield ReadBatch(documents)
 
 
-def _source_shards(task: StepTask) -> list[Any]:
-    return shard_files(files_of(task.paths), task.config.read.shard_bytes)
+def _source_shards(task: StepTask) -> list[tuple[Part, ...]]:
+    return shard_parts(files_of(task.paths), task.config.read.kind, task.config.read.shard_bytes)
 
 
 def _input_files(task: StepTask) -> list[Path]:
@@ -177,48 +98,6 @@ def _blocks(task: StepTask) -> list[Block]:
         default = BlockSpec(name=COMPLIANCE, config=load(BLOCKS[COMPLIANCE].config)())
         checks = [make_block(default, 0, {}, card=config.card)]
     return [*checks, *blocks]
-
-
-def _without_repeats(documents: pa.Table, tally: Tally) -> pa.Table:
-    """Drop records whose id an earlier record of the shard has: ids are how documents are removed later."""
-    mask = []
-    for row, name in enumerate(documents["id"].to_pylist()):
-        mask.append(name not in tally.seen)
-        tally.seen.add(name)
-        if not mask[-1]:
-            values = documents.slice(row, 1).select(["id", "source", "url", "lang", "text"]).to_pylist()[0]
-            tally.drop({**values, "reason": "read.duplicate_id", "detail": "an earlier record has the same id"})
-    return documents if all(mask) else documents.filter(pa.array(mask))
-
-
-def _joined(signals: Mapping[tuple[str, ...], Sequence[pa.Table]]) -> pa.Table:
-    """One row per id over the signal tables of all blocks; the first block's rows lead."""
-    joined: pl.DataFrame | None = None
-    for _, parts in sorted(signals.items()):
-        table = pl.DataFrame(pa.concat_tables(parts))
-        if joined is None:
-            joined = table
-        else:
-            new = table.drop([name for name in table.columns if name != "id" and name in joined.columns])
-            joined = joined.join(new, on="id", how="full", coalesce=True, maintain_order="left_right")
-    assert joined is not None
-    arrow = joined.to_arrow()
-    return arrow.set_column(0, "id", arrow["id"].cast(pa.string()))
-
-
-def _funnel(kept: Sequence[str], dropped: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    out = Counter(kept)
-    gone: dict[str, Counter[str]] = {}
-    for name, reason in dropped:
-        gone.setdefault(name, Counter())[reason] += 1
-    return {
-        name: {
-            "in": out[name] + gone.get(name, Counter()).total(),
-            "out": out[name],
-            "dropped": dict(sorted(gone.get(name, Counter()).items())),
-        }
-        for name in sorted({*out, *gone})
-    }
 
 
 def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""HTML to main text: trafilatura, with headings, lists, tables and code kept as light Markdown.
+"""HTML to main text: headings, lists, tables and code kept as light Markdown, formulas as LaTeX in dollar signs.
+
+trafilatura by default; `justext` for running text without structure; or a function of the user's own.
 
 Contract: rows that `read` marked as HTML get their main text, title, date and declared language (and the canonical
 address, in `extra`, where it differs from `url`); all others pass unchanged. A page without main text is dropped
@@ -22,6 +24,8 @@ from pydantic import Field
 from pipeline.core.config import Config
 from stages.block import Dropped, Outcome, outcome, with_columns, with_texts
 from stages.extract_worker import Worker
+from stages.mathml import has_formulas, with_latex
+from stages.plugin import Plugin, load_plugin
 from stages.read import CONTENT_TYPE, is_html
 
 LATEST_DATE = "2100-01-01"  # htmldate's own default is today, which would make the output depend on the day
@@ -29,13 +33,16 @@ _LANG = re.compile(r"<html\b[^>]{0,500}?\blang\s*=\s*[\"']?\s*([A-Za-z]{2,3}(?:-
 _CANONICAL = re.compile(
     r"<link\b(?=[^>]{0,500}\brel\s*=\s*[\"']?canonical\b)[^>]{0,1000}?\bhref\s*=\s*[\"']?([^\s\"'>]+)", re.I
 )
+_JUSTEXT_LANGUAGES = {"en": "English", "de": "German", "es": "Spanish", "ko": "Korean", "vi": "Vietnamese"}
+_ESCAPE = re.compile(r"\\(?!\|)")  # those of bars keep a table's cells apart
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 class ExtractConfig(Config):
     """Options of the `extract` block."""
 
-    favour: Literal["precision", "balanced", "recall"] = "precision"
+    extractor: Literal["trafilatura", "justext"] | Plugin = "trafilatura"  # (html, url, lang) -> text
+    favour: Literal["precision", "balanced", "recall"] = "precision"  # this and the next two: of trafilatura
     form: Literal["markdown", "text"] = "markdown"
     tables: Literal["keep", "drop"] = "keep"
     seconds_per_page: float = Field(default=20.0, ge=0.0)  # 0: no limit, in this process
@@ -55,29 +62,75 @@ class Page:
 def extract_page(html: str, url: str | None, config: ExtractConfig) -> Page:
     """The main content of a page; `text` is empty when there is none."""
     import trafilatura
+    from trafilatura.utils import load_html
 
-    found = trafilatura.bare_extraction(
-        html,
-        url=url,
-        output_format="python",
-        include_formatting=config.form == "markdown",
-        include_comments=False,
-        include_tables=config.tables == "keep",
-        favor_precision=config.favour == "precision",
-        favor_recall=config.favour == "recall",
-        with_metadata=True,
-        date_extraction_params={"original_date": True, "extensive_search": False, "max_date": LATEST_DATE},
-    )
     declared = _LANG.search(html[:20_000])
     canonical = _CANONICAL.search(html[:200_000])
     common = {
         "declared_lang": declared.group(1).lower() if declared else None,
         "canonical_url": canonical.group(1) if canonical else None,
     }
+    tree = load_html(html)
+    if tree is None:
+        return Page("", **common)
+    if has_formulas(html):
+        with_latex(tree)
+    stand_in = _without_backslashes(tree, html)
+    dates = {"original_date": True, "extensive_search": False, "max_date": LATEST_DATE}
+    if config.extractor != "trafilatura":
+        found = trafilatura.extract_metadata(tree, default_url=url, date_config=dates)
+        text = _other_text(tree, url, common["declared_lang"], config.extractor)
+    else:
+        found = trafilatura.bare_extraction(
+            tree,
+            url=url,
+            output_format="python",
+            include_formatting=config.form == "markdown",
+            include_comments=False,
+            include_tables=config.tables == "keep",
+            favor_precision=config.favour == "precision",
+            favor_recall=config.favour == "recall",
+            with_metadata=True,
+            date_extraction_params=dates,
+        )
+        text = None if found is None or isinstance(found, dict) else found.text
     if found is None or isinstance(found, dict):
         return Page("", **common)
-    text = _BLANK_LINES.sub("\n\n", (found.text or "").strip())
-    return Page(text, title=found.title or None, date=found.date or None, **common)
+    if config.extractor == "trafilatura":
+        text = _ESCAPE.sub("", text or "")
+    tidy = _BLANK_LINES.sub("\n\n", (text or "").replace(stand_in, "\\").strip())
+    return Page(tidy, title=found.title or None, date=found.date or None, **common)
+
+
+def _without_backslashes(tree: Any, html: str) -> str:
+    """Put a character that the page has not in place of its backslashes; returns that character.
+
+    trafilatura's Markdown escapes marks that are plain text, such as the underscore of a name. With the page's own
+    backslashes out of the way, every backslash that comes out is such an escape.
+    """
+    stand_in = next(chr(point) for point in range(0x12000, 0x123FF) if chr(point) not in html)  # letters, so they stay
+    for element in tree.iter():
+        if element.text and "\\" in element.text:
+            element.text = element.text.replace("\\", stand_in)
+        if element.tail and "\\" in element.tail:
+            element.tail = element.tail.replace("\\", stand_in)
+    return stand_in
+
+
+def _other_text(tree: Any, url: str | None, lang: str | None, extractor: str | Plugin) -> str:
+    from lxml.html import tostring
+
+    html = tostring(tree, encoding="unicode")
+    if isinstance(extractor, Plugin):
+        return load_plugin(extractor)(html, url, lang)
+    import justext
+
+    # Its word lists are the difference between prose and menus; without one of the language, lengths and links decide.
+    name = _JUSTEXT_LANGUAGES.get((lang or "").split("-")[0])
+    words = justext.get_stoplist(name) if name else frozenset[str]()
+    low, high = (justext.core.STOPWORDS_LOW_DEFAULT, justext.core.STOPWORDS_HIGH_DEFAULT) if words else (0.0, 0.0)
+    paragraphs = justext.justext(html, words, stopwords_low=low, stopwords_high=high)
+    return "\n\n".join(one.text for one in paragraphs if not one.is_boilerplate)
 
 
 class Extract:

@@ -1,10 +1,11 @@
 """Reading: the files of a source become documents, and what cannot be read becomes dropped rows with a reason.
 
-Contract: `read_files` yields `ReadBatch`es of at most `BATCH_DOCUMENTS` rows and about `BATCH_BYTES` of text. An id is
+Contract: `read_parts` yields `ReadBatch`es of at most `BATCH_DOCUMENTS` rows and about `BATCH_BYTES` of text. An id is
 given once: `document_id(source, record)`, record being the source's own id, or file and place. HTML pages carry
 their decoded HTML in `text` and their media type in `extra` until the `extract` block replaces it. Faults
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
-file goes on. Memory: one batch, plus one record of at most `maximum_document_bytes`.
+file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
+cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import IO, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from pipeline.core.documents import document_id, table_from_rows, text_hash
+from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, empty_documents, table_from_rows, text_hash
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, open_raw
 from stages.charset import decode_page
 from stages.config import ReadConfig
+from stages.lines import lines
+from stages.parquet_source import column_keys, extra_json, parquet_documents, row_batches
 from stages.robots import declarations
-from stages.sources import TOPICS, SourceFile
+from stages.sources import TOPICS, Part, SourceFile
 from stages.warc import WarcFault, WarcPage, warc_pages
 
 BATCH_DOCUMENTS = 512
@@ -74,50 +77,85 @@ class ReadBatch:
 
 
 Row = dict[str, Any]
-Reader = Callable[[SourceFile, ReadConfig, Origin], Iterator[Row | Fault]]
+Reader = Callable[[Part, ReadConfig, Origin], Iterator[Row | Fault]]
 
 
-def read_files(files: Sequence[SourceFile], read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
-    """The documents of some files of a source, in order.
+def read_parts(parts: Sequence[Part], read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
+    """The documents of some parts of a source's files, in order.
 
     Raises:
         InputError: A file is missing, or is not of the kind the source says.
     """
+    batches = _column_batches if read.kind == "parquet" else _row_batches
+    part = Part(SourceFile("", "", 0))
+    try:
+        for part in parts:
+            yield from batches(part, read, origin)
+    except FileNotFoundError:
+        raise InputError(
+            "no such file", where=part.file.url, fix="the source changed while it was read: run again"
+        ) from None
+
+
+def _row_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
     rows: list[Row] = []
     faults: list[dict[str, Any]] = []
     size_bytes = 0
-    for file in files:
-        for item in _file_records(file, read, origin):
-            if isinstance(item, Fault):
-                faults.append(_dropped(item, origin))
-            else:
-                size = len(item["text"].encode())
-                if size > read.maximum_document_bytes:
-                    message = f"{size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
-                    faults.append(_dropped(Fault("too_large", item["id"], message, item.get("url")), origin))
-                    continue
-                rows.append(item)
-                size_bytes += size
-            if len(rows) + len(faults) >= BATCH_DOCUMENTS or size_bytes >= BATCH_BYTES:
-                yield ReadBatch(table_from_rows(rows), faults)
-                rows, faults, size_bytes = [], [], 0
+    for item in _READERS[read.kind](part, read, origin):
+        if isinstance(item, Fault):
+            faults.append(_dropped(item, origin))
+        else:
+            size = len(item["text"].encode())
+            if size > read.maximum_document_bytes:
+                message = f"{size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
+                faults.append(_dropped(Fault("too_large", item["id"], message, item.get("url")), origin))
+                continue
+            rows.append(item)
+            size_bytes += size
+        if len(rows) + len(faults) >= BATCH_DOCUMENTS or size_bytes >= BATCH_BYTES:
+            yield ReadBatch(table_from_rows(rows), faults)
+            rows, faults, size_bytes = [], [], 0
     if rows or faults:
         yield ReadBatch(table_from_rows(rows), faults)
+
+
+def _column_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
+    faults: list[dict[str, Any]] = []
+
+    def quarantine(rule: str, place: str, message: str) -> None:
+        faults.append(_dropped(Fault(rule, place, message), origin))
+
+    defaults = {"license": origin.license, "domain": origin.domain, "lang": origin.lang}
+    limits = (BATCH_DOCUMENTS, BATCH_BYTES)
+    for table in parquet_documents(part, read, origin.source, defaults, limits, quarantine):
+        yield ReadBatch(table, list(faults))
+        faults.clear()
+    if faults:
+        yield ReadBatch(empty_documents(), faults)
+
+
+def document_batches(path: Path) -> Iterator[pa.Table]:
+    """The rows of one of our document files, a batch at a time.
+
+    Raises:
+        InputError: The file is not readable, or not of our schema.
+    """
+    try:
+        file = pq.ParquetFile(path, buffer_size=1 << 20)
+        if file.schema_arrow.names != DOCUMENT_SCHEMA.names:
+            missing = sorted(set(DOCUMENT_SCHEMA.names) - set(file.schema_arrow.names))
+            raise InputError(f"columns differ from the contract: missing {missing}", where=str(path))
+        for group in range(file.num_row_groups):
+            for batch in row_batches(file, group, BATCH_DOCUMENTS, BATCH_BYTES):
+                yield pa.Table.from_batches([batch]).cast(DOCUMENT_SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not a readable Parquet file: {error}", where=str(path)) from None
 
 
 def is_html(documents: pa.Table) -> list[bool]:
     """Which rows are pages whose main text has not been extracted yet."""
     mark = f'"{CONTENT_TYPE}":"{HTML}"'
     return [extra is not None and mark in extra for extra in documents["extra"].to_pylist()]
-
-
-def _file_records(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    try:
-        yield from _READERS[read.kind](file, read, origin)
-    except FileNotFoundError:
-        raise InputError(
-            "no such file", where=file.url, fix="the source changed while it was read: run again"
-        ) from None
 
 
 def _dropped(fault: Fault, origin: Origin) -> dict[str, Any]:
@@ -144,17 +182,12 @@ def _row(origin: Origin, record: str, text: str, **columns: Any) -> Row:
     }
 
 
-def _extra(values: Mapping[str, Any]) -> str | None:
-    if not values:
-        return None
-    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS, default=str).decode()
-
-
-def _warc(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+def _warc(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file = part.file
     with open_raw(file.url) as handle:
-        for page in warc_pages(handle, read.maximum_document_bytes):
+        for page in warc_pages(handle, read.maximum_document_bytes, part.start, part.end):
             if isinstance(page, WarcFault):
-                yield Fault(page.rule, f"{file.name}@{page.offset}", page.message)
+                yield Fault(page.rule, f"{file.name}@{page.offset}", page.message, page.url)
             else:
                 yield _web_page(page, f"{file.name} {page.record}", read, origin)
 
@@ -175,11 +208,12 @@ def _web_page(page: WarcPage, place: str, read: ReadConfig, origin: Origin) -> R
         url=page.url,
         date=page.date[:10] if page.date else None,
         robots=declarations(decoded.text if html else "", page.headers),
-        extra=_extra({CONTENT_TYPE: HTML, "charset": decoded.charset} if html else {"charset": decoded.charset}),
+        extra=extra_json({CONTENT_TYPE: HTML, "charset": decoded.charset} if html else {"charset": decoded.charset}),
     )
 
 
-def _html(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+def _html(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file = part.file
     data = _whole(file, read)
     if isinstance(data, Fault):
         yield data
@@ -188,11 +222,12 @@ def _html(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | 
     if decoded is None:
         yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
         return
-    extra = _extra({CONTENT_TYPE: HTML, "charset": decoded.charset})
+    extra = extra_json({CONTENT_TYPE: HTML, "charset": decoded.charset})
     yield _row(origin, file.name, decoded.text, robots=declarations(decoded.text, {}), extra=extra)
 
 
-def _text(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+def _text(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file = part.file
     data = _whole(file, read)
     if isinstance(data, Fault):
         yield data
@@ -204,16 +239,18 @@ def _text(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | 
     yield _row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
 
 
-def _tree(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+def _tree(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file = part.file
     code = file.name.rsplit(".", 1)[-1].lower() in _CODE_ENDINGS
-    for row in _text(file, read, origin):
+    for row in _text(part, read, origin):
         yield {**row, "domain": "code" if code else origin.domain, "title": file.name} if isinstance(row, dict) else row
 
 
-def _stdlib(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+def _stdlib(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
     """Modules are code; text files and the language reference's topics are English prose about it."""
+    file = part.file
     prose = Origin(origin.source, origin.license, "documentation", origin.lang)
-    for row in _text(file, read, origin if file.name.endswith(".py") else prose):
+    for row in _text(part, read, origin if file.name.endswith(".py") else prose):
         if isinstance(row, Fault):
             yield row
         elif file.name == TOPICS:
@@ -244,27 +281,22 @@ def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:
     return data
 
 
-def _jsonl(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    number = 0
+def _jsonl(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file = part.file
+    reached = str(part.start)
     try:
-        with open_input(file.url) as handle:
-            while line := handle.readline(read.maximum_document_bytes):
-                number += 1
-                if not line.endswith(b"\n") and len(line) == read.maximum_document_bytes:
-                    yield _oversized_line(handle, f"{file.name}:{number}", read)
-                elif line.strip():
-                    yield _json_record(line, f"{file.name}:{number}", read, origin)
+        for line in lines(file.url, part.start, part.end, read.maximum_document_bytes):
+            reached = line.place
+            place = f"{file.name}@{line.place}"
+            if line.data is None:
+                message = f"a line of {line.size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
+                yield Fault("too_large", place, message)
+            elif line.data.strip():
+                yield _json_record(line.data, place, read, origin)
     except FileNotFoundError:
         raise
     except _READ_ERRORS as error:
-        yield Fault("truncated", f"{file.name}:{number + 1}", f"{type(error).__name__}: {error}")
-
-
-def _oversized_line(handle: IO[bytes], place: str, read: ReadConfig) -> Fault:
-    size = read.maximum_document_bytes
-    while (part := handle.readline(read.maximum_document_bytes)) and not part.endswith(b"\n"):
-        size += len(part)
-    return Fault("too_large", place, f"more than {size} bytes; `maximum_document_bytes` is the limit")
+        yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
 
 
 def _json_record(line: bytes, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
@@ -283,40 +315,21 @@ def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Ori
         given = "no" if text is None else f"a {type(text).__name__} as"
         known = ", ".join(sorted(map(str, record))[:8])
         return Fault("bad_record", place, f"{given} text field `{read.text_key}`; fields: {known}")
-    keys = {
-        "url": read.url_key, "title": read.title_key, "date": read.date_key, "lang": read.lang_key,
-        "domain": read.domain_key, "license": read.license_key, "parallel_id": read.parallel_key,
-    }  # fmt: skip
-    columns = {name: _text_or_none(record.get(key)) for name, key in keys.items() if key}
+    keys = column_keys(read)
+    columns = {name: _text_or_none(record.get(key)) for name, key in keys.items()}
     used = {read.text_key, read.id_key, *keys.values()}
     own = record.get(read.id_key)
     rest = {key: value for key, value in record.items() if key not in used and value is not None}
-    rest = {key: value for key, value in rest.items() if not isinstance(value, bytes)}
-    return _row(origin, place if own is None else str(own), text, extra=_extra(rest), **columns)
+    return _row(origin, place if own is None else str(own), text, extra=extra_json(rest), **columns)
 
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _parquet(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    number = 0
-    try:
-        with open_raw(file.url) as handle:
-            for batch in pq.ParquetFile(handle).iter_batches(batch_size=BATCH_DOCUMENTS):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield _record(record, f"{file.name}:{number}", read, origin)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        yield Fault("truncated", f"{file.name}:{number + 1}", f"{type(error).__name__}: {error}")
-
-
 _READERS: dict[str, Reader] = {
     "warc": _warc,
     "jsonl": _jsonl,
-    "parquet": _parquet,
     "text": _text,
     "html": _html,
     "source-tree": _tree,

@@ -1,5 +1,7 @@
-"""The files of a source: which they are, what they hold, and which of them share an output shard.
+"""The files of a source: which they are, what they hold, and which parts of them share an output shard.
 
+Large files are cut: a part is a byte range, and a record belongs to the part that its first byte (of a line, a row
+group, an archive member, a frame) lies in. Files whose records cannot be found from the middle stay whole.
 Contract: every answer is a pure function of the files' relative names, sizes and contents; where they lie is execution.
 A file's name is its path below the fixed part of the glob that found it, so that ids stay when a corpus moves. Content
 hashes are cached by (path, size, modification time) in a JSON file when one is given.
@@ -19,7 +21,8 @@ import xxhash
 from pipeline.core.errors import InputError
 from pipeline.core.files import hash_file, open_raw, read_json, write_json
 from pipeline.core.fingerprint import fingerprint
-from stages.config import PYTHON_STDLIB, ReadConfig
+from stages.config import PYTHON_STDLIB, Kind, ReadConfig
+from stages.lines import can_be_cut as lines_can_be_cut
 
 CACHE = "content-hashes.json"
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test", ".git"})
@@ -34,6 +37,15 @@ class SourceFile:
     name: str
     url: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes [start, end) of a file; `end` is None for the last part, which ends with the file."""
+
+    file: SourceFile
+    start: int = 0
+    end: int | None = None
 
 
 def expand_paths(read: ReadConfig, base: Path, *, where: str = "") -> tuple[SourceFile, ...]:
@@ -100,17 +112,32 @@ def file_content(paths: Sequence[str]) -> str:
     return fingerprint("files", [[PurePosixPath(path).name, _hash(path)] for path in sorted(paths)])
 
 
-def shard_files(files: Sequence[SourceFile], shard_bytes: int) -> list[tuple[SourceFile, ...]]:
-    """Neighbouring files, by name, grouped up to `shard_bytes`; a larger file has a shard of its own."""
-    groups: list[list[SourceFile]] = []
+def shard_parts(files: Sequence[SourceFile], kind: Kind, shard_bytes: int) -> list[tuple[Part, ...]]:
+    """Neighbouring files, by name, grouped up to `shard_bytes`; a larger one is cut into parts of a shard each."""
+    groups: list[list[Part]] = []
     filled = 0
     for file in sorted(files, key=lambda one: one.name):
-        if not groups or filled + file.size_bytes > shard_bytes:
-            groups.append([])
-            filled = 0
-        groups[-1].append(file)
-        filled += file.size_bytes
+        for part in _parts(file, kind, shard_bytes):
+            if not groups or filled + file.size_bytes > shard_bytes:
+                groups.append([])
+                filled = 0
+            groups[-1].append(part)
+            filled += file.size_bytes
     return [tuple(group) for group in groups]
+
+
+def _parts(file: SourceFile, kind: Kind, shard_bytes: int) -> list[Part]:
+    if file.size_bytes <= shard_bytes or not _can_be_cut(file.name, kind):
+        return [Part(file)]
+    starts = range(0, file.size_bytes, shard_bytes)
+    return [Part(file, start, stop) for start, stop in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def _can_be_cut(name: str, kind: Kind) -> bool:
+    """Row groups, lines that are not in one gzip or bzip2 stream, and compressed archive members can be found."""
+    if kind == "jsonl":
+        return lines_can_be_cut(name)
+    return kind == "parquet" or (kind == "warc" and name.endswith((".gz", ".zst")))
 
 
 def _matches(pattern: str, base: Path, read: ReadConfig, where: str) -> list[SourceFile]:

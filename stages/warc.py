@@ -1,24 +1,35 @@
 """WARC and WET files: records with their offsets, and whatever is broken named instead of lost.
 
-A `.warc.gz` holds one gzip member a record. Members are taken one by one, so that a cut or damaged member costs that
-record alone: it is reported with its offset, and reading goes on at the next member that opens. Records are parsed by
-warcio. Memory: one member, decompressed, up to the limit given.
+A `.warc.gz` holds one gzip member a record, a `.warc.zst` one Zstandard frame a record, the latter often with a
+dictionary in a skippable frame at the file's start. Members are taken one by one, so that a cut or damaged member costs
+what it holds alone: it is reported with its offset, and reading goes on at the next member that opens. Records are
+parsed by warcio, as a stream: one that is larger than the limit is passed over, not held.
+Contract: the records of the members that start in a byte range; plain files have no ranges.
+Memory: one record of at most `limit_bytes`.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any, Protocol
 
+import zstandard
 from warcio.archiveiterator import ArchiveIterator
 from warcio.exceptions import ArchiveLoadFailed
+
+from stages.frames import MAGIC as ZSTD_MAGIC
+from stages.frames import SKIPPABLE
 
 READ_BYTES = 1 << 16
 GZIP_MAGIC = b"\x1f\x8b\x08"
 GZIP_WINDOW = 31  # zlib: 15 bits of window, gzip header
+PROBE_BYTES = 4096
+_DICTIONARY = SKIPPABLE | 0xD  # its magic number, by the WARC Zstandard specification
+_BROKEN = (ArchiveLoadFailed, EOFError, ValueError, OSError, zlib.error, zstandard.ZstdError)
 
 
 @dataclass(frozen=True)
@@ -42,113 +53,182 @@ class WarcFault:
     rule: str
     offset: int  # bytes into the file
     message: str
+    url: str | None = None
 
 
-def warc_pages(handle: IO[bytes], limit_bytes: int) -> Iterator[WarcPage | WarcFault]:
-    """Every response and conversion record of a WARC file, and every fault, in file order.
+class _Engine(Protocol):
+    """What zlib's and zstandard's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """How members are compressed."""
+
+    magic: bytes
+    engine: Callable[[], _Engine]
+
+
+def warc_pages(
+    handle: IO[bytes], limit_bytes: int, start: int = 0, end: int | None = None
+) -> Iterator[WarcPage | WarcFault]:
+    """Every response and conversion record of the members in a byte range, and every fault, in file order.
 
     Args:
         handle: The raw file, seekable.
-        limit_bytes: Largest decompressed record; a larger one is a `too_large` fault.
+        limit_bytes: Largest payload; a larger one is a `too_large` fault.
+        start: First byte of the range.
+        end: The byte after the range; None for the end of the file.
     """
-    start = handle.read(len(GZIP_MAGIC))
-    handle.seek(0)
-    if start != GZIP_MAGIC:
-        yield from _records(handle, 0)
+    packing = _packing(handle)
+    if packing is None:
+        if start == 0:
+            handle.seek(0)
+            yield from _records(handle, 0, limit_bytes)
         return
-    for offset, member, fault in _members(handle, limit_bytes):
-        if fault is not None:
-            yield fault
-        else:
-            yield from _records(io.BytesIO(member), offset)
-
-
-def _members(handle: IO[bytes], limit_bytes: int) -> Iterator[tuple[int, bytes, WarcFault | None]]:
-    """(offset, decompressed bytes, fault) of each gzip member."""
-    offset, pending = 0, b""
-    while True:
-        engine = zlib.decompressobj(GZIP_WINDOW)
-        parts: list[bytes] = []
-        size = taken = 0
-        problem = ""
-        while not engine.eof:
-            chunk = pending or handle.read(READ_BYTES)
-            pending = b""
-            if not chunk:
-                problem = f"the gzip member ends after {taken} bytes" if taken else ""
-                break
-            taken += len(chunk)
-            try:
-                part = engine.decompress(chunk)
-            except zlib.error as error:
-                problem = str(error)
-                break
-            size += len(part)
-            if size <= limit_bytes:
-                parts.append(part)
-        if not taken:
-            return
-        if engine.eof and not problem:
-            fault = None
-            if size > limit_bytes:
-                message = f"{size} bytes, `maximum_document_bytes` is {limit_bytes}"
-                fault = WarcFault("too_large", offset, message)
-            yield offset, b"".join(parts), fault
-            pending = engine.unused_data
-            offset += taken - len(pending)
+    offset = _next_member(handle, start, packing)
+    while offset is not None and (end is None or offset < end):
+        member = _Member(handle, offset, packing)
+        faults = 0
+        for item in _records(io.BufferedReader(member, READ_BYTES), offset, limit_bytes):
+            faults += isinstance(item, WarcFault)
+            yield item
+        member.drain()
+        if member.problem:
+            if not faults:
+                yield WarcFault("truncated", offset, member.problem)
+            offset = _next_member(handle, offset + 1, packing)
             continue
-        yield offset, b"", WarcFault("truncated", offset, problem)
-        following = _next_member(handle, offset + 1)
-        if following is None:
-            return
-        offset, pending = following, b""
-        handle.seek(offset)
+        offset = _next_member(handle, member.end, packing)
+        if offset != member.end and (lost := (handle.seek(0, 2) if offset is None else offset) - member.end):
+            yield WarcFault("truncated", member.end, f"{lost} bytes that hold no WARC record")
 
 
-def _next_member(handle: IO[bytes], start: int) -> int | None:
-    """Offset of the next gzip member that holds a WARC record, or None."""
-    handle.seek(start)
+def _packing(handle: IO[bytes]) -> _Packing | None:
+    handle.seek(0)
+    start = handle.read(8)
+    if start.startswith(GZIP_MAGIC):
+        return _Packing(GZIP_MAGIC, lambda: zlib.decompressobj(GZIP_WINDOW))
+    dictionary: zstandard.ZstdCompressionDict | None = None
+    if len(start) == 8 and struct.unpack("<I", start[:4])[0] == _DICTIONARY:
+        data = handle.read(struct.unpack("<I", start[4:])[0])
+        if data.startswith(ZSTD_MAGIC):
+            data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        dictionary = zstandard.ZstdCompressionDict(data)
+    elif not start.startswith(ZSTD_MAGIC):
+        return None
+    return _Packing(ZSTD_MAGIC, lambda: zstandard.ZstdDecompressor(dict_data=dictionary).decompressobj())
+
+
+class _Member(io.RawIOBase):
+    """One member as a stream. A problem ends the stream and is kept in `problem`."""
+
+    def __init__(self, handle: IO[bytes], offset: int, packing: _Packing) -> None:
+        super().__init__()
+        self._handle = handle
+        self._engine = packing.engine()
+        self._pending = b""
+        self._at = offset
+        self.problem = ""
+        self._offset = offset
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        size = min(len(buffer), READ_BYTES)
+        while not self._pending and not self._engine.eof and not self.problem:
+            self._handle.seek(self._at)
+            part = self._handle.read(READ_BYTES)
+            self._at += len(part)
+            if not part:
+                self.problem = f"the member ends after {self._at - self._offset} bytes"
+                break
+            try:
+                self._pending = self._engine.decompress(part)
+            except (zlib.error, zstandard.ZstdError) as error:
+                self.problem = str(error)
+        taken, self._pending = self._pending[:size], self._pending[size:]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def drain(self) -> None:
+        """Read on to the member's end."""
+        scratch = bytearray(READ_BYTES)
+        while self.readinto(scratch):
+            pass
+
+    @property
+    def end(self) -> int:
+        """The byte after the member, once it has been read to its end."""
+        return self._at - len(self._engine.unused_data)
+
+
+def _next_member(handle: IO[bytes], start: int, packing: _Packing) -> int | None:
+    """Offset of the next member that holds a WARC record, or None."""
     base, window = start, b""
-    while chunk := handle.read(READ_BYTES):
+    while True:
+        handle.seek(base + len(window))
+        chunk = handle.read(READ_BYTES)
         window += chunk
-        at = window.find(GZIP_MAGIC)
-        while at >= 0:
-            probe = window[at : at + 4096]
-            if _opens(probe):
+        last = len(window) if not chunk else max(0, len(window) - PROBE_BYTES)
+        at = window.find(packing.magic)
+        while 0 <= at < last:
+            if _opens(window[at : at + PROBE_BYTES], packing):
                 return base + at
-            at = window.find(GZIP_MAGIC, at + 1)
-        keep = min(len(window), 4096)
-        base += len(window) - keep
-        window = window[len(window) - keep :]
-    return None
+            at = window.find(packing.magic, at + 1)
+        if not chunk:
+            return None
+        base, window = base + last, window[last:]
 
 
-def _opens(probe: bytes) -> bool:
+def _opens(probe: bytes, packing: _Packing) -> bool:
+    engine = packing.engine()
     try:
-        return zlib.decompressobj(GZIP_WINDOW).decompress(probe, 5).startswith(b"WARC/")
-    except zlib.error:
+        # A cut probe gives what it can; zstandard gives nothing before a whole block.
+        text = engine.decompress(probe)
+    except (zlib.error, zstandard.ZstdError):
+        return False
+    if packing.magic == ZSTD_MAGIC and not text:
+        return _is_header(probe)
+    return text.startswith(b"WARC/")
+
+
+def _is_header(probe: bytes) -> bool:
+    """Whether a frame whose first block is longer than the probe has a sound header."""
+    try:
+        return zstandard.get_frame_parameters(probe).window_size > 0
+    except zstandard.ZstdError:
         return False
 
 
-def _records(handle: IO[bytes], offset: int) -> Iterator[WarcPage | WarcFault]:
+def _records(handle: Any, offset: int, limit_bytes: int) -> Iterator[WarcPage | WarcFault]:
     try:
         for record in ArchiveIterator(handle):
             if record.rec_type in ("response", "conversion"):
-                yield _page(record, offset)
-            elif record.rec_type is not None:
-                record.raw_stream.read()
-    except (ArchiveLoadFailed, EOFError, ValueError, OSError, zlib.error) as error:
+                yield _page(record, offset, limit_bytes)
+    except _BROKEN as error:
         yield WarcFault("bad_record", offset, f"{type(error).__name__}: {error}")
 
 
-def _page(record: object, offset: int) -> WarcPage | WarcFault:
-    headers = record.rec_headers  # pyright: ignore[reportAttributeAccessIssue]
-    http = record.http_headers  # pyright: ignore[reportAttributeAccessIssue]
-    stated = record.length  # pyright: ignore[reportAttributeAccessIssue]
-    limited = record.raw_stream  # pyright: ignore[reportAttributeAccessIssue]
-    payload = record.content_stream().read()  # pyright: ignore[reportAttributeAccessIssue]
+def _page(record: Any, offset: int, limit_bytes: int) -> WarcPage | WarcFault:
+    headers, http = record.rec_headers, record.http_headers
+    url = headers.get_header("WARC-Target-URI")
+    payload = _payload(record.content_stream(), limit_bytes)
+    if payload is None:
+        message = f"a record of {record.length} bytes; `maximum_document_bytes` is {limit_bytes}"
+        return WarcFault("too_large", offset, message, url)
+    limited = record.raw_stream
     if getattr(limited, "limit", 0) > 0:
-        return WarcFault("truncated", offset, f"the record states {stated} bytes, {limited.limit} are missing")
+        message = f"the record states {record.length} bytes, {limited.limit} are missing"
+        return WarcFault("truncated", offset, message, url)
     names = {name.lower(): value for name, value in http.headers} if http else {}
     stated_type = names.get("content-type", "") or ("" if http else headers.get_header("Content-Type") or "")
     kind, _, parameters = stated_type.partition(";")
@@ -159,7 +239,7 @@ def _page(record: object, offset: int) -> WarcPage | WarcFault:
     )  # fmt: skip
     return WarcPage(
         record=headers.get_header("WARC-Record-ID") or "",
-        url=headers.get_header("WARC-Target-URI"),
+        url=url,
         date=headers.get_header("WARC-Date"),
         status=(http.get_statuscode() or "") if http else "",
         content_type=kind.strip().lower(),
@@ -167,3 +247,15 @@ def _page(record: object, offset: int) -> WarcPage | WarcFault:
         headers=names,
         payload=payload,
     )
+
+
+def _payload(stream: Any, limit_bytes: int) -> bytes | None:
+    """The payload, or None when it is longer than the limit: stated lengths are not believed, and it may be packed."""
+    parts: list[bytes] = []
+    size = 0
+    while part := stream.read(READ_BYTES):
+        size += len(part)
+        if size > limit_bytes:
+            return None
+        parts.append(part)
+    return b"".join(parts)

@@ -10,16 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.config import Located
-from pipeline.core.documents import read_documents, read_dropped
+from pipeline.core.documents import document_files, read_documents, read_dropped
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.fingerprint import fingerprint
 from pipeline.core.provenance import SourceCard
-from pipeline.core.record import ShardResult
-from pipeline.core.steps import StepOutput, StepTask
+from pipeline.core.record import Record, ShardResult
+from pipeline.core.steps import Step, StepOutput, StepTask
+from pipeline.executors import LocalExecutor
+from pipeline.graph import Graph, Silent
 from stages.catalog import BLOCKS, block_config, load, resolve
-from stages.clean import KEPT_SAMPLES, WORK
+from stages.clean import WORK
+from stages.clean_output import KEPT_SAMPLES
 from stages.config import CleanConfig, ReadConfig
-from stages.sources import expand_paths, step_paths
+from stages.repeated_ids import repeated_ids
+from stages.sources import expand_paths, source_content, step_paths
 
 CARD = SourceCard(
     origin="invented",
@@ -72,11 +76,11 @@ def lines() -> list[str]:
     return [*rows, "{broken", rows[0]]
 
 
-@pytest.mark.parametrize("shard_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("shard_bytes", [1000, 1 << 20])
 def test_every_document_is_kept_or_dropped_with_a_reason(tmp_path: Path, shard_bytes: int) -> None:
     one = source(tmp_path, lines()[:9], shard_bytes=shard_bytes)
     results, facts = made(one)
-    assert len(results) == (9 if shard_bytes == 1 else 1)
+    assert len(results) == (5 if shard_bytes == 1000 else 1)
     for result in results:
         assert result.counts["documents_in"] == result.counts["documents_out"] + sum(result.dropped.values())
     kept = [row for part in read_documents(one.folder) for row in part.to_pylist()]
@@ -93,7 +97,7 @@ def test_every_document_is_kept_or_dropped_with_a_reason(tmp_path: Path, shard_b
 
 
 def test_the_same_bytes_whatever_is_made_first(tmp_path: Path) -> None:
-    one = source(tmp_path, lines(), shard_bytes=1)
+    one = source(tmp_path, lines(), shard_bytes=1000)
     made(one)
     other = StepTask(one.name, one.fingerprint, one.config, one.inputs, tmp_path / "again", one.store, one.paths)
     for shard in reversed(range(WORK.shard_count(other))):
@@ -170,3 +174,41 @@ def test_every_entry_of_the_catalog_can_be_loaded() -> None:
         assert set(one.path_fields) <= set(config.model_fields)
     with pytest.raises(ConfigError, match="did you mean `dedup.minhash`"):
         block_config("dedup.minhsh", Located({}))
+
+
+def test_ids_that_several_shards_hold_are_counted_and_named(tmp_path: Path) -> None:
+    rows = lines()
+    one = source(tmp_path, [rows[0], rows[1], rows[0].replace("빌린", "고른"), rows[2], rows[1]], shard_bytes=600)
+    results, facts = made(one)
+    kept = [row["id"] for part in read_documents(one.folder) for row in part.to_pylist()]
+    twice = sorted({name for name in kept if kept.count(name) == 2})
+    assert len(results) == 5
+    assert facts["repeated_ids"] == {
+        "ids": 2,
+        "documents": 4,
+        "first": {name: [f"{n:05d}" for n in range(5) if kept[n] == name] for name in twice},
+    }
+    files = document_files(one.folder)
+    assert repeated_ids(files, keys=1) | {"first": 0} == facts["repeated_ids"] | {"first": 0}
+    assert repeated_ids(files[:2]) == {}
+
+
+def test_changed_inputs_make_a_new_step_and_task_counts_change_nothing(tmp_path: Path) -> None:
+    first = source(tmp_path, lines(), shard_bytes=1000)
+
+    def run(store: str, workers: int) -> Record:
+        read = ReadConfig(kind="jsonl", paths=("*.jsonl",))
+        files = expand_paths(read, tmp_path / "data")
+        content = {"source": source_content(files)}
+        step = Step("clean.web", "stages.clean", 1, first.config, {}, "stages.clean:WORK", content, step_paths(files))
+        graph = Graph(tmp_path / store, [step])
+        return graph.run(["clean.web"], LocalExecutor(workers), Silent())[0]
+
+    alone, together = run("a", 1), run("b", 2)
+    assert alone == together
+    (tmp_path / "data" / "new.jsonl").write_text(json.dumps({"id": "new", "text": GOOD.format(n=99)}) + "\n")
+    after = run("a", 1)
+    assert after.fingerprint != alone.fingerprint
+    assert after.counts["documents_in"] == alone.counts["documents_in"] + 1
+    assert after.counts["documents_out"] == alone.counts["documents_out"] + 1
+    assert run("a", 1) == after

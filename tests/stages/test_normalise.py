@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
+import ftfy
+import ftfy.badness
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.documents import table_from_rows, text_hash
@@ -66,3 +70,24 @@ def test_block_counts_and_drops_what_becomes_empty() -> None:
         "normalise.line_endings": 1,
         "normalise.zero_width": 2,
     }
+
+
+SUSPICIOUS = sorted({char for char in ftfy.badness.BADNESS_RE.pattern if not char.isalnum() or ord(char) > 0x7F})
+
+
+@settings(max_examples=2000)
+@given(st.text(alphabet=st.sampled_from([*SUSPICIOUS, *"aZ .,\xa0한あü"]), min_size=1, max_size=6))
+def test_no_line_that_ftfy_finds_bad_is_passed_over(line: str) -> None:
+    if ftfy.badness.is_bad(line) and ftfy.fix_encoding(line) != line:
+        assert normalise_text(line, ("mojibake",)) == (ftfy.fix_encoding(line), {"mojibake_lines": 1})
+
+
+def test_every_line_of_real_text_is_treated_as_without_the_shortcut(data_root: Path) -> None:
+    rows = pq.read_table(data_root / "html_gold.parquet", columns=["text"])["text"].to_pylist()[::8]
+    for text in rows:
+        broken = "\n".join(
+            line.encode("utf-8").decode("cp1252", errors="ignore") if n % 2 else line
+            for n, line in enumerate(text.split("\n"))
+        )
+        lines = [ftfy.fix_encoding(line) if ftfy.badness.is_bad(line) else line for line in broken.split("\n")]
+        assert normalise_text(broken, ("mojibake",))[0] == "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sysconfig
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from pipeline.core.documents import document_id
 from pipeline.core.errors import InputError
 from stages.charset import decode_page, meta_charset
 from stages.config import ReadConfig
-from stages.read import Origin, is_html, read_files
+from stages.read import Origin, is_html, read_parts
 from stages.robots import declarations
-from stages.sources import SourceFile, expand_paths, files_of, shard_files, source_content, step_paths
+from stages.sources import Part, SourceFile, expand_paths, files_of, shard_parts, source_content, step_paths
 
 ORIGIN = Origin("web", "CC-BY-4.0", "general", None)
 KOREAN = "동네 도서관은 매주 월요일에 문을 닫습니다. 책을 빌리려면 회원증을 가지고 가야 합니다. 연체하면 하루에 백 원을 냅니다. "
@@ -35,7 +36,8 @@ def run(read: ReadConfig, base: Path) -> tuple[list[dict], list[dict]]:
     """(documents, dropped rows) of a source."""
     documents: list[dict] = []
     dropped: list[dict] = []
-    for batch in read_files(expand_paths(read, base), read.replaced(paths=()), ORIGIN):
+    shards = shard_parts(expand_paths(read, base), read.kind, read.shard_bytes)
+    for batch in (batch for parts in shards for batch in read_parts(parts, read.replaced(paths=()), ORIGIN)):
         documents += batch.documents.to_pylist()
         dropped += batch.dropped
     return documents, dropped
@@ -155,16 +157,33 @@ def test_real_documents_survive_their_legacy_encoding(data_root: Path, language:
     assert right / total >= 0.98
 
 
+@pytest.mark.parametrize(
+    ("language", "encoding"),
+    [("ko", "cp949"), ("ko", "euc_kr"), ("ja", "cp932"), ("ja", "euc_jp"), ("de", "cp1252"), ("es", "cp1252")],
+)
+def test_real_pages_in_legacy_encodings_whatever_they_declare(data_root: Path, language: str, encoding: str) -> None:
+    rows = pq.read_table(data_root / "html_gold.parquet", columns=["html", "lang"]).to_pylist()
+    pages = [row["html"].decode("utf-8") for row in rows if row["lang"] == language][::6]
+    for page in pages:
+        bare = re.sub(r"(?i)<meta[^>]*charset[^>]*>|<\?xml[^>]*>", "", page)
+        data = bare.encode(encoding, "ignore")
+        wrong = b"<meta charset=utf-8>" + data
+        for given, declared in ((data, None), (data, "iso-8859-1"), (wrong, None)):
+            found = decode_page(given, declared=declared)
+            assert found is not None
+            assert found.text == given.decode(encoding)
+
+
 def test_bad_json_lines_are_quarantined_and_the_rest_goes_on(tmp_path: Path) -> None:
     lines = [b'{"id": "a", "text": "one", "note": 3}', b"{broken", b'{"id": "c"}', b"[1]", b'{"text": "five"}']
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines)))
     documents, dropped = run(ReadConfig(kind="jsonl", paths=("*.jsonl.gz",)), tmp_path)
     assert [row["text"] for row in documents] == ["one", "five"]
     assert documents[0]["id"] == document_id("web", "a")
-    assert documents[1]["id"] == document_id("web", "x.jsonl.gz:5")
+    assert documents[1]["id"] == document_id("web", "x.jsonl.gz@62")
     assert json.loads(documents[0]["extra"]) == {"note": 3}
     assert [row["reason"] for row in dropped] == ["read.bad_record"] * 3
-    assert [row["detail"].split(": ")[0] for row in dropped] == [f"x.jsonl.gz:{n}" for n in (2, 3, 4)]
+    assert [row["detail"].split(": ")[0] for row in dropped] == [f"x.jsonl.gz@{n}" for n in (38, 46, 58)]
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -209,7 +228,9 @@ def test_the_standard_library_gives_english_and_code() -> None:
     files = expand_paths(read, Path())
     assert sum(file.size_bytes for file in files) <= 1_500_000
     assert all(not name.startswith(("test/", "site-packages/")) for name in (file.name for file in files))
-    documents = [row for batch in read_files(files, read, ORIGIN) for row in batch.documents.to_pylist()]
+    documents = [
+        row for batch in read_parts([Part(one) for one in files], read, ORIGIN) for row in batch.documents.to_pylist()
+    ]
     domains = {row["domain"] for row in documents}
     assert domains == {"code", "documentation"}
     topics = [row for row in documents if row["title"] == "for"]
@@ -232,12 +253,18 @@ def test_content_follows_bytes_and_names_not_places(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=40), st.integers(1, 2000))
-def test_shards_hold_every_file_once_whatever_their_order(sizes: list[int], limit: int) -> None:
+def test_whole_files_are_grouped_and_large_ones_cut_whatever_their_order(sizes: list[int], limit: int) -> None:
     files = [SourceFile(f"{n:03d}", f"/x/{n}", size) for n, size in enumerate(sizes)]
-    shards = shard_files(files, limit)
-    assert [file for shard in shards for file in shard] == files
-    assert shard_files(files[::-1], limit) == shards
-    assert all(len(shard) == 1 or sum(file.size_bytes for file in shard) <= limit for shard in shards)
+    for kind in ("text", "jsonl"):
+        shards = shard_parts(files, kind, limit)
+        assert shard_parts(files[::-1], kind, limit) == shards
+        parts = [part for shard in shards for part in shard]
+        for file in files:
+            own = [part for part in parts if part.file == file]
+            assert [part.start for part in own] == [0, *(part.end for part in own[:-1])]
+            assert own[-1].end is None
+            assert all((part.end or file.size_bytes) - part.start <= limit for part in own) or kind == "text"
+        assert all(len(shard) == 1 or sum(part.file.size_bytes for part in shard) <= limit for shard in shards)
 
 
 def test_robots_declarations_are_collected_from_header_and_page() -> None:
