@@ -220,6 +220,55 @@ def doctor(
     examine(config, set_ or [], schema=schema)
 
 
+classifier = typer.Typer(
+    help="Train, apply and judge a quality or domain classifier.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(classifier, name="classifier")
+ClassifierFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The classifier's folder.")]
+
+
+@classifier.command("train")
+def classifier_train(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The classifier's YAML file: labels and their sources.")],
+    folder: ClassifierFolder,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Train one fastText model a language, calibrate it, and measure it on held-out documents.
+
+    Example: seodang classifier train quality.yaml models/quality
+    """
+    from pipeline.commands.classifier import train
+
+    train(spec, folder, set_ or [], as_json=json)
+
+
+@classifier.command("apply")
+def classifier_apply(
+    folder: ClassifierFolder,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Step folders, Parquet or JSONL files.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write: id, lang and the scores.")],
+) -> None:
+    """Score documents outside a run; inside one, use the block `classifier`.
+
+    Example: seodang classifier apply models/quality runs/store/dedup.minhash-1a2b3c4d --out scores.parquet
+    """
+    from pipeline.commands.classifier import apply
+
+    apply(folder, inputs, out)
+
+
+@classifier.command("report")
+def classifier_report(folder: ClassifierFolder, json: Json = False) -> None:
+    """Show a classifier's held-out ROC, buckets and examples.
+
+    Example: seodang classifier report models/quality
+    """
+    from pipeline.commands.classifier import report
+
+    report(folder, as_json=json)
+
+
 def main() -> None:
     """Entry point: turns errors into exit codes."""
     from pipeline.core.errors import UserError

@@ -53,7 +53,18 @@ BLOCKS: dict[str, BlockEntry] = {
         ),
         BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=2),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
-        BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
+        BlockEntry(
+            "language", "stages.language:LanguageConfig", "stages.language:make", version=2, path_fields=("model",)
+        ),
+        BlockEntry(
+            "classifier",
+            "stages.classifier.block:ClassifierConfig",
+            "stages.classifier.block:make",
+            path_fields=("model",),
+        ),
+        BlockEntry(
+            "toxicity", "stages.toxicity:ToxicityConfig", "stages.toxicity:make", path_fields=("word_lists", "model")
+        ),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
         BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
         BlockEntry(

@@ -1,203 +1,228 @@
-"""Language identification: per paragraph, after masking mathematics and code, with a script check.
+"""Language identification: per paragraph, after masking mathematics and code, with a second look at close relatives.
 
-A document's language is the one with most letters in its paragraphs; its score is the letters' mean confidence in it.
-Scripts that one language alone uses decide without a model (Hangul: Korean; kana: Japanese); the model's answer is
-refused where the script contradicts it (Vietnamese without its letters, Korean without Hangul, …). Models: the one in
-py3langid's wheel (no download), or a fastText file (lid.176, GlotLID, OpenLID: their labels are read as ISO 639).
-Program text (domain `code`) is not identified: it gets `code_lang`. Drops: `language.other`, `language.low_score`.
-Cost: embedded model 1-2 MB/s a core on Latin script; Hangul and kana paragraphs are decided by counting.
+Contract: a document's language is the one with most letters in its paragraphs; its score is the letters' mean
+confidence in it (`stages/lid/whole.py`). Scripts that one language alone uses decide without a model; a model's answer
+must be borne out by script and words (`stages/lid/second_look.py`). Models: the one in py3langid's wheel (no
+download), or a fastText file (lid.176, GlotLID, OpenLID). A document in several languages is labelled by its main one,
+labelled `mul`, or split into one document a language. Program text (domain `code`) is not identified: it gets
+`code_lang`. Drops: `language.other`, `language.low_score`.
+Cost: embedded model 6-10 MB/s a core; a fastText model's own time and a tenth; paragraphs are judged in batches.
 """
 
 from __future__ import annotations
 
-import math
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
-import regex
 from pydantic import Field
 
 from pipeline.core.config import Config
-from pipeline.core.errors import InputError
-from stages.block import Dropped, Outcome, outcome, with_columns
+from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, text_hash
+from stages.block import SPLIT, Dropped, Outcome, outcome, with_columns
+from stages.lid.models import UNDETERMINED, Model, embedded, fasttext_file
+from stages.lid.second_look import Found, look
+from stages.lid.whole import Paragraph, Whole, paragraphs, settle, split_lines, whole
 
-UNDETERMINED = "und"
 CODE = "code"
-MODEL_CHARACTERS = 600  # of a paragraph that the model looks at: more changes no answer
-PARAGRAPH_LETTERS = 60  # shorter ones are judged with their neighbours
-Identify = Callable[[str], tuple[str, float]]  # text -> (BCP-47 language, confidence in [0, 1])
-
-_MASKED = regex.compile(
-    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`"  # code
-    r"|\$\$.*?\$\$|(?<![\\$])\$(?!\s)[^$\n]+?(?<!\s)\$|\\\[.*?\\\]|\\\(.*?\\\)"  # mathematics
-    r"|\\begin\{(?:equation|align|gather|math)\*?\}.*?\\end\{(?:equation|align|gather|math)\*?\}"
-    r"|<[a-zA-Z/!][^>\n]*>|https?://\S+|www\.\S+|[\w.+-]+@[\w-]+\.[\w.]+",
-    regex.DOTALL,
-)
-_LETTER = regex.compile(r"\p{L}")
-_SCRIPTS = {
-    "hangul": regex.compile(r"\p{Hangul}"),
-    "kana": regex.compile(r"[\p{Hiragana}\p{Katakana}ー]"),
-    "han": regex.compile(r"\p{Han}"),
-    "latin": regex.compile(r"\p{Latin}"),
-    "vietnamese": regex.compile(
-        r"[ăâđêôơưĂÂĐÊÔƠƯạảãàáằắẳẵặầấẩẫậèéẻẽẹềếểễệìíỉĩịòóỏõọồốổỗộờớởỡợùúủũụừứửữựỳýỷỹỵ]", regex.I
-    ),
-}
-# Smallest share of letters in the language's own script or letters, for the model's answer to stand (ours).
-_NEEDED = {
-    "ko": ("hangul", 0.2),
-    "ja": ("kana", 0.05),
-    "vi": ("vietnamese", 0.05),
-    "zh": ("han", 0.2),
-    **dict.fromkeys(("en", "de", "es", "fr", "it", "pt", "nl"), ("latin", 0.5)),
-}
-_ISO_639_1 = {
-    "eng": "en", "deu": "de", "spa": "es", "kor": "ko", "jpn": "ja", "vie": "vi", "zho": "zh", "cmn": "zh", "fra": "fr",
-    "ita": "it", "por": "pt", "nld": "nl", "rus": "ru", "pol": "pl", "tha": "th", "ind": "id", "arb": "ar", "tur": "tr",
-}  # fmt: skip
+SEVERAL = "mul"  # BCP-47 for several languages
+LOOK_PARAGRAPHS = 8192  # judged at once: bounds memory
+Mixed = Literal["main", "label", "split"]
 
 
 class LanguageConfig(Config):
-    """Options of the `language` block."""
+    """Options of the `language` block.
+
+    `mixed` says what becomes of a document of which a second language has at least `mixed_share` of the letters and
+    `mixed_letters` letters: `main` labels it with its main language, `label` with `mul` (its languages, most letters
+    first, in `extra.languages`; it is kept when all of them are), `split` makes one document of each language's lines.
+    """
 
     keep: tuple[str, ...] = ()  # BCP-47; empty keeps every language
     minimum_score: float = Field(default=0.5, ge=0.0, le=1.0)  # ours
     minimum_scores: dict[str, float] = Field(default_factory=dict)  # by language, over `minimum_score`
     model: tuple[str, ...] = ()  # path of a fastText model; empty: the embedded one
     code_lang: str = "en"  # of documents whose domain is `code`; `zxx` means no language
+    mixed: Mixed = "main"
+    mixed_share: float = Field(default=0.2, gt=0.0, lt=1.0)  # ours
+    mixed_letters: int = Field(default=200, ge=1)  # ours
 
 
-def identify_document(text: str, identify: Identify) -> tuple[str, float]:
+@dataclass(frozen=True)
+class Identified:
+    """A text with its paragraphs, what each is, and what they come to."""
+
+    text: str
+    parts: Sequence[Paragraph]
+    found: Sequence[Found]
+    whole: Whole
+
+    def languages(self, config: LanguageConfig) -> list[str]:
+        """The languages that count, most letters first; one unless the document is mixed."""
+        shares = self.whole.shares()
+        rest = [
+            lang
+            for lang, letters in self.whole.letters[1:]
+            if shares[lang] >= config.mixed_share and letters >= config.mixed_letters
+        ]
+        return [self.whole.lang, *rest]
+
+
+def identify(texts: Sequence[str], model: Model) -> list[Identified]:
+    """What every text is; all paragraphs of all texts are judged together."""
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    parts = [paragraphs(text) for text in composed]
+    every = [part.text for own in parts for part in own]
+    found: list[Found] = []
+    for start in range(0, len(every), LOOK_PARAGRAPHS):
+        found.extend(look(every[start : start + LOOK_PARAGRAPHS], model))
+    results: list[Identified] = []
+    at = 0
+    for text, own in zip(composed, parts, strict=True):
+        settled = settle(found[at : at + len(own)])
+        results.append(Identified(text, own, settled, whole(settled)))
+        at += len(own)
+    return results
+
+
+def identify_document(text: str, model: Model) -> tuple[str, float]:
     """(language, score) of a text by its paragraphs; `und` and 0 when it has no letters."""
-    votes: Counter[str] = Counter()
-    confidence: Counter[str] = Counter()
-    total = 0
-    for paragraph in paragraphs(_MASKED.sub(" ", text)):
-        letters = len(_LETTER.findall(paragraph))
-        if not letters:
-            continue
-        lang, score = identify_paragraph(paragraph, letters, identify)
-        total += letters
-        votes[lang] += letters
-        confidence[lang] += letters * score  # pyright: ignore[reportArgumentType]  # a Counter of floats
-    known = {lang: count for lang, count in votes.items() if lang != UNDETERMINED}
-    if not known:
-        return UNDETERMINED, 0.0
-    best = max(sorted(known), key=lambda lang: known[lang])
-    return best, confidence[best] / total
-
-
-def identify_paragraph(paragraph: str, letters: int, identify: Identify) -> tuple[str, float]:
-    """(language, confidence) of one paragraph: script first, then the model, then the script's veto."""
-    share = {name: len(found.findall(paragraph)) / letters for name, found in _SCRIPTS.items()}
-    if share["hangul"] >= 0.5:
-        return "ko", min(1.0, share["hangul"] + share["han"] + 0.2)
-    if share["kana"] >= 0.15 and share["kana"] + share["han"] >= 0.5:
-        return "ja", min(1.0, share["kana"] + share["han"] + 0.2)
-    lang, score = identify(paragraph[:MODEL_CHARACTERS])
-    script, least = _NEEDED.get(lang, ("", 0.0))
-    if script and share[script] < least:
-        return UNDETERMINED, 0.0
-    return lang, score
-
-
-def paragraphs(text: str) -> list[str]:
-    """Lines of a text, short ones joined with what follows until there are `PARAGRAPH_LETTERS` characters."""
-    parts: list[str] = []
-    open_part = ""
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if not stripped:
-            continue
-        open_part = f"{open_part} {stripped}" if open_part else stripped
-        if len(open_part) >= PARAGRAPH_LETTERS:
-            parts.append(open_part)
-            open_part = ""
-    if open_part and parts:
-        parts[-1] = f"{parts[-1]} {open_part}"
-    elif open_part:
-        parts.append(open_part)
-    return parts
-
-
-def embedded() -> Identify:
-    """The model in py3langid's wheel (Lui & Baldwin 2012, langid.py; retrained by its maintainer)."""
-    model = _embedded_model()
-
-    def identify(text: str) -> tuple[str, float]:
-        lang, score = model.classify(text)
-        return str(lang), float(score) if math.isfinite(score) else 0.0
-
-    return identify
-
-
-def fasttext_file(path: str) -> Identify:
-    """A fastText model file. Raises `InputError` when it is missing or not a model."""
-    import fasttext
-
-    try:
-        model = fasttext.load_model(path)
-    except ValueError as error:
-        raise InputError(
-            f"not a readable fastText model: {error}", where=path, fix="set `language: model:` to a .bin or .ftz file"
-        ) from None
-
-    if math.isnan(float(model.get_output_matrix().sum())):
-        raise InputError(
-            "the fastText model holds NaN", where=path, fix="train it again, at a learning rate of 0.1 or less"
-        )
-
-    def identify(text: str) -> tuple[str, float]:
-        labels, scores = model.predict(text.replace("\n", " "), k=1)
-        if not labels:
-            return UNDETERMINED, 0.0
-        code = labels[0].removeprefix("__label__").split("_")[0]
-        return str(_ISO_639_1.get(code, code)), min(1.0, float(scores[0]))
-
-    return identify
-
-
-@lru_cache(maxsize=1)
-def _embedded_model():
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found = identify([text], model)[0].whole
+    return found.lang, found.score
 
 
 class Language:
     """The block."""
 
-    def __init__(self, config: LanguageConfig, identify: Identify) -> None:
+    def __init__(self, config: LanguageConfig, model: Model) -> None:
         self._config = config
-        self._identify = identify
+        self._model = model
 
     def apply(self, documents: pa.Table) -> Outcome:
-        config = self._config
+        langs: list[str | None] = documents["lang"].to_pylist()
+        domains: list[str | None] = documents["domain"].to_pylist()
+        unknown = [row for row, lang in enumerate(langs) if lang is None and domains[row] != CODE]
+        texts = documents["text"].take(pa.array(unknown, pa.int64())).to_pylist()
+        found = dict(zip(unknown, identify(texts, self._model), strict=True))
+        counts = Counter({"language.identified": sum(lang is None for lang in langs)})
+        labelled = self._labelled(documents, found, counts)
+        result = self._dropped(labelled, found, counts)
+        if self._config.mixed != "split":
+            return result
+        return self._split(labelled, found, result, counts)
+
+    def _labelled(self, documents: pa.Table, found: Mapping[int, Identified], counts: Counter[str]) -> pa.Table:
+        """The documents with `lang` and `lang_score`, and `extra.languages` where `mixed: label` found several."""
         langs: list[str | None] = documents["lang"].to_pylist()
         scores: list[float | None] = documents["lang_score"].to_pylist()
-        dropped = []
-        counts: Counter[str] = Counter()
-        columns = zip(documents["text"].to_pylist(), documents["domain"].to_pylist(), strict=True)
-        for row, (text, domain) in enumerate(columns):
-            if langs[row] is None:
-                found = (config.code_lang, 1.0) if domain == CODE else identify_document(text, self._identify)
-                langs[row], scores[row] = found
-                counts["language.identified"] += 1
-            lang, score = langs[row] or UNDETERMINED, scores[row]
+        extras: list[str | None] = documents["extra"].to_pylist()
+        for row, lang in enumerate(langs):
+            if row in found:
+                langs[row], scores[row] = found[row].whole.lang, found[row].whole.score
+                several = found[row].languages(self._config)
+                if len(several) > 1:
+                    counts["language.mixed"] += 1
+                    if self._config.mixed == "label":
+                        langs[row], scores[row] = SEVERAL, _mean_score(found[row])
+                        extras[row] = _with_languages(extras[row], several)
+            elif lang is None:
+                langs[row], scores[row] = self._config.code_lang, 1.0
+        return with_columns(documents, {"lang": langs, "lang_score": scores, "extra": extras})
+
+    def _dropped(self, documents: pa.Table, found: Mapping[int, Identified], counts: Counter[str]) -> Outcome:
+        config = self._config
+        dropped: list[Dropped] = []
+        langs: list[str] = documents["lang"].to_pylist()
+        columns = zip(langs, documents["lang_score"].to_pylist(), documents["domain"].to_pylist(), strict=True)
+        for row, (lang, score, domain) in enumerate(columns):
             least = config.minimum_scores.get(lang, config.minimum_score)
-            if config.keep and lang not in config.keep and domain != CODE:
+            several = found[row].languages(config) if row in found else [lang]
+            if domain != CODE and not self._is_wanted(lang, several):
                 dropped.append(Dropped(row, "language.other", lang if score is None else f"{lang} {score:.2f}"))
-            elif score is not None and score < least:
+            elif score is not None and score < least and len(several) == 1:
                 dropped.append(Dropped(row, "language.low_score", f"{lang} {score:.2f}, threshold {least:g}"))
-        return outcome(
-            with_columns(documents, {"lang": langs, "lang_score": scores}), dropped, counts=counts, langs=langs
-        )
+        return outcome(documents, dropped, counts=counts, langs=langs)
+
+    def _is_wanted(self, lang: str, several: Sequence[str]) -> bool:
+        keep = self._config.keep
+        if not keep or lang in keep:
+            return True
+        if self._config.mixed == "split":
+            return any(one in keep for one in several)
+        return lang == SEVERAL and all(one in keep for one in several)
+
+    def _split(
+        self, documents: pa.Table, found: Mapping[int, Identified], whole_ones: Outcome, counts: Counter[str]
+    ) -> Outcome:
+        """One document a language of each mixed document that was kept; languages that are not kept are cut."""
+        gone = set(whole_ones.dropped_at.tolist())
+        tables: list[pa.Table] = []
+        start = 0
+        for row, one in found.items():
+            several = one.languages(self._config)
+            if row in gone or len(several) < 2:
+                continue
+            pieces = [(lang, text) for lang, text in self._pieces(one, several, counts) if text]
+            counts[SPLIT] += len(pieces) - 1
+            tables.append(_without(documents, start, row, gone))
+            tables.append(_piece_rows(documents.slice(row, 1), pieces, one))
+            start = row + 1
+        tables.append(_without(documents, start, documents.num_rows, gone))
+        kept = pa.concat_tables(tables).combine_chunks()
+        return Outcome(
+            kept, whole_ones.dropped_at, whole_ones.reasons, whole_ones.details, dict(counts),
+            dropped_langs=whole_ones.dropped_langs,
+        )  # fmt: skip
+
+    def _pieces(self, one: Identified, several: Sequence[str], counts: Counter[str]) -> list[tuple[str, str]]:
+        main = several[0]
+        # What has too little to stand alone stays with the main language.
+        found = [part if part.lang in several else Found(main, 0.0, part.letters, "none") for part in one.found]
+        pieces: list[tuple[str, str]] = []
+        for lang, text in split_lines(one.text, one.parts, found):
+            if self._config.keep and lang not in self._config.keep:
+                counts["language.characters_cut"] += len(text)
+            else:
+                pieces.append((lang, text))
+        return pieces
+
+
+def _mean_score(one: Identified) -> float:
+    """Mean confidence of the letters in whatever language each paragraph is."""
+    total = sum(part.letters for part in one.found)
+    return sum(part.letters * part.score for part in one.found) / max(1, total)
+
+
+def _with_languages(extra: str | None, several: Sequence[str]) -> str:
+    values: dict[str, Any] = orjson.loads(extra) if extra else {}
+    return orjson.dumps({**values, "languages": list(several)}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _without(documents: pa.Table, start: int, end: int, gone: set[int]) -> pa.Table:
+    """Rows [start, end) that are not in `gone`."""
+    return documents.take(pa.array([row for row in range(start, end) if row not in gone], pa.int64()))
+
+
+def _piece_rows(document: pa.Table, pieces: Sequence[tuple[str, str]], one: Identified) -> pa.Table:
+    """The rows of one document's languages: own ids, the document as parent."""
+    row = document.to_pylist()[0]
+    rows: list[dict[str, Any]] = []
+    for lang, text in pieces:
+        parts = [part for part in one.found if part.lang == lang]
+        score = sum(part.letters * part.score for part in parts) / max(1, sum(part.letters for part in parts))
+        own = {"id": document_id(row["source"], f"{row['id']}/{lang}"), "parents": [*(row["parents"] or []), row["id"]]}
+        rows.append({**row, **own, "text": text, "text_hash": text_hash(text), "lang": lang, "lang_score": score})
+    return pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
 
 
 def make(config: LanguageConfig, paths: Mapping[str, tuple[str, ...]]) -> Language:
     """Catalog entry; `paths["model"]` is the fastText model, if one is set."""
     files = paths.get("model", ())
     return Language(config, fasttext_file(files[0]) if files else embedded())
+
+
+__all__ = ["UNDETERMINED", "Language", "LanguageConfig", "embedded", "fasttext_file", "identify", "identify_document"]

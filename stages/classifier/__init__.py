@@ -1,0 +1,1 @@
+"""Model-based quality and domain: fastText classifiers per language, calibrated, as signals."""

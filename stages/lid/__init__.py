@@ -1,0 +1,1 @@
+"""Language identification: paragraphs, scripts, models, and a second look at close relatives."""
