@@ -17,7 +17,7 @@ from pipeline.executors.work import Job, read_failures
 from pipeline.graph import Graph, Node
 from pipeline.recipe import Opened, open_curriculum
 
-COLUMNS = ("step", "state", "shards", "in", "dropped", "out", "documents_per_second", "jobs", "folder")
+COLUMNS = ("step", "state", "shards", "in", "dropped", "out", "documents_per_second", "jobs")
 
 
 def show_status(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
