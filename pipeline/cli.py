@@ -34,7 +34,7 @@ Steps = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one value of the file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
-Executor = Annotated[str, typer.Option("--executor", help="Where data steps run: local.")]
+Executor = Annotated[str, typer.Option("--executor", help="Where data steps run: local, slurm or ray.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, help="Worker processes at once; 0 = the file's, or one a core.")
 ]
@@ -66,13 +66,24 @@ def run(
 
 @app.command()
 def status(config: Curriculum, set_: Overrides = None, json: Json = False) -> None:
-    """Show which steps are finished, partly done or missing.
+    """Show how far each step is: shards, documents, speed, jobs on a cluster, and the log line of what went wrong.
 
     Example: seodang status configs/quickstart.yaml --json
     """
-    from pipeline.commands.plan import show_status
+    from pipeline.commands.status import show_status
 
     show_status(config, set_ or [], as_json=json)
+
+
+@app.command()
+def cancel(config: Curriculum, steps: Steps = None, set_: Overrides = None) -> None:
+    """Cancel the jobs that steps have on a cluster; what they have made is kept.
+
+    Example: seodang cancel configs/quickstart.yaml 'clean.*'
+    """
+    from pipeline.commands.status import cancel_jobs
+
+    cancel_jobs(config, steps or [], set_ or [])
 
 
 @app.command()

@@ -17,22 +17,11 @@ from typing import IO, Any, Protocol
 
 from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
-from pipeline.core.files import clear_partials, read_json, write_json
+from pipeline.core.files import read_json
 from pipeline.core.fingerprint import canonical
-from pipeline.core.record import (
-    IDENTITY,
-    RECORD_VERSION,
-    Record,
-    finished,
-    output_hashes,
-    read_record,
-    read_shard_result,
-    shard_done,
-    summed,
-    write_record,
-)
+from pipeline.core.record import IDENTITY, Record, finished, read_record
 from pipeline.core.steps import Step, StepOutput, StepTask, folder_name
-from pipeline.executors import LocalExecutor, load_work
+from pipeline.executors.work import Executor, Job
 
 
 class Progress(Protocol):
@@ -117,11 +106,17 @@ class Graph:
         step = node.step
         return StepTask(step.name, node.fingerprint, step.config, inputs, node.folder, self.store, step.paths)
 
-    def run(self, names: Sequence[str], executor: LocalExecutor, progress: Progress) -> list[Record]:
-        """Run what is missing of the named steps and their needs; returns their records in order."""
-        return [self.run_node(node, executor, progress) for node in self.needed(names)]
+    def job(self, node: Node) -> Job:
+        """The step as any machine can make it."""
+        return Job(node.step.work, self.task(node), _identity(node, self))
 
-    def run_node(self, node: Node, executor: LocalExecutor, progress: Progress) -> Record:
+    def run(self, names: Sequence[str], executor: Executor, progress: Progress) -> list[Record]:
+        """Run what is missing of the named steps and their needs; returns their records in order."""
+        nodes = self.needed(names)
+        executor.queue([self.job(node) for node in nodes if not node.finished])
+        return [self.run_node(node, executor, progress) for node in nodes]
+
+    def run_node(self, node: Node, executor: Executor, progress: Progress) -> Record:
         """Run one step whose inputs are finished, unless it is finished itself."""
         name = node.step.name
         if node.finished:
@@ -129,38 +124,12 @@ class Graph:
             progress.step_finished(name, record, 0.0, was_there=True)
             return record
         started = time.monotonic()
-        node.folder.mkdir(parents=True, exist_ok=True)
-        clear_partials(node.folder)
-        write_json(node.folder / IDENTITY, _identity(node, self))
-        task = self.task(node)
-        work = load_work(node.step.work)
-        count = work.shard_count(task)
-        pending = [shard for shard in range(count) if not shard_done(node.folder, shard)]
-        progress.step_started(name, count, count - len(pending))
-        if pending:
-            already = count - len(pending)
-            executor.make(node.step, task, pending, lambda done: progress.shards_done(name, already + done))
-        results = [read_shard_result(node.folder, shard) for shard in range(count)]
-        facts = work.finish(task, results)
-        counts, dropped, licenses = summed(results)
-        identity = _identity(node, self)
-        record = Record(
-            step=name,
-            kind=node.step.kind,
-            kind_version=node.step.version,
-            fingerprint=node.fingerprint,
-            config=identity["config"],
-            inputs=identity["inputs"],
-            counts=counts,
-            dropped=dropped,
-            licenses=licenses,
-            facts=facts,
-            files=output_hashes(node.folder),
-            version=RECORD_VERSION,
-        )
-        seconds = time.monotonic() - started
-        write_record(node.folder, record, {"seconds": round(seconds, 3), "executor": type(executor).__name__})
-        progress.step_finished(name, record, seconds, was_there=False)
+        job = self.job(node)
+        count, pending = job.shard_count(), job.missing()
+        already = count - len(pending)
+        progress.step_started(name, count, already)
+        record = executor.complete(job, pending, lambda done: progress.shards_done(name, already + done))
+        progress.step_finished(name, record, time.monotonic() - started, was_there=False)
         return record
 
     def why(self, name: str) -> list[str]:

@@ -28,7 +28,7 @@ from pipeline.core.steps import Step
 from pipeline.curriculum import KIND as TRAIN_KIND
 from pipeline.curriculum import VERSION as TRAIN_VERSION
 from pipeline.curriculum import TrainConfig, mix_step
-from pipeline.executors import ExecutionConfig
+from pipeline.executors.config import ExecutionConfig, check_patterns
 from pipeline.graph import Graph
 from stages.catalog import block_config, resolve
 from stages.catalog import entry as block_entry
@@ -121,6 +121,7 @@ def open_curriculum(path: Path, overrides: Sequence[str] = ()) -> Opened:
     check_names(curriculum, located)
     cards = {name: load_card(source.card) for name, source in curriculum.sources.items()}
     graph = Layout(curriculum, located, cards).graph()
+    check_patterns(curriculum.execution, graph.nodes, located)
     return Opened(path, curriculum, cards, graph)
 
 

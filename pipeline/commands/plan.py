@@ -1,4 +1,4 @@
-"""`seodang plan`, `status` and `why`: the graph, the phases and the model, without running anything."""
+"""`seodang plan` and `why`: the graph, the phases and the model, without running anything."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import orjson
 
 from pipeline.commands.terminal import amount, console, table
-from pipeline.core.record import read_record, shard_done
-from pipeline.executors import load_work
 from pipeline.graph import Graph, Node
 from pipeline.recipe import Opened, open_curriculum
 from trainer.config import count_parameters
@@ -30,18 +28,6 @@ def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     names = ("group", "weights", "matrices", "parameters", "weight_decay", "rate_ratio")
     groups = [[f"{group[n]:,}" if isinstance(group[n], int) else group[n] for n in names] for group in facts["groups"]]
     console.print(table("\nParameter groups", [name.replace("_", " ") for name in names], groups))
-
-
-def show_status(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
-    opened = open_curriculum(config, overrides)
-    found = [status(opened.graph, node) for node in opened.graph.nodes.values()]
-    if as_json:
-        print_json(found)
-        return
-    columns = ("step", "state", "shards", "in", "dropped", "out", "folder")
-    console.print(
-        table(f"{opened.curriculum.name} in {opened.graph.store}", columns, [tuple(f.values()) for f in found])
-    )
 
 
 def show_why(config: Path, step: str, overrides: Sequence[str]) -> None:
@@ -68,27 +54,6 @@ def state(node: Node) -> str:
     if node.finished:
         return "finished"
     return "partly done" if node.folder.is_dir() else "missing"
-
-
-def status(graph: Graph, node: Node) -> dict[str, Any]:
-    """State, finished shards and counts of one step."""
-    row: dict[str, Any] = {
-        "step": node.step.name,
-        "state": state(node),
-        "shards": "",
-        "in": "",
-        "dropped": "",
-        "out": "",
-    }
-    if node.finished:
-        record = read_record(node.folder)
-        row["in"] = record.counts.get("documents_in", "")
-        row["dropped"] = sum(record.dropped.values()) if "documents_in" in record.counts else ""
-        row["out"] = record.counts.get("documents_out", "")
-    elif node.folder.is_dir():
-        count = load_work(node.step.work).shard_count(graph.task(node))
-        row["shards"] = f"{sum(shard_done(node.folder, shard) for shard in range(count))} of {count}"
-    return row | {"folder": node.folder.name}
 
 
 def phases(opened: Opened) -> list[dict[str, Any]]:

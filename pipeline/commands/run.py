@@ -18,5 +18,10 @@ def run_steps(config: Path, steps: Sequence[str], executor: str, workers: int, o
     chosen = [name for name in chosen if not name.startswith("train.")]
     chooser = executor_for(opened.curriculum.execution, executor, workers)
     with locked(opened.graph.store), progress() as shown:
-        opened.graph.run(chosen, chooser, shown)
+        try:
+            opened.graph.run(chosen, chooser, shown)
+        except KeyboardInterrupt:
+            if chooser.outlives_us:
+                console.print(f"the jobs go on: seodang status {config}; to end them: seodang cancel {config}")
+            raise
     console.print(f"outputs: [bold]{opened.graph.store}[/bold]")

@@ -14,7 +14,7 @@ from pipeline.commands.terminal import TerminalProgress, amount, console, progre
 from pipeline.core.record import Record, read_record
 from pipeline.core.runlog import StepLine, read_lines
 from pipeline.curriculum import Surroundings, surrounded
-from pipeline.executors import LocalExecutor, executor_for
+from pipeline.executors import Executor, LocalExecutor, executor_for
 from pipeline.graph import locked
 from pipeline.recipe import Opened, open_curriculum
 
@@ -42,9 +42,7 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
     print_summary(opened)
 
 
-def train_phase(
-    opened: Opened, phase: str, chooser: LocalExecutor, shown: TerminalProgress, around: Surroundings
-) -> Record:
+def train_phase(opened: Opened, phase: str, chooser: Executor, shown: TerminalProgress, around: Surroundings) -> Record:
     """Make the phase's mix and train it."""
     name = f"train.{phase}"
     node = opened.graph.node(name)

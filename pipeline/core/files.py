@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ READ_BYTES = 1 << 20
 def atomic_path(path: Path) -> Generator[Path]:
     """Give a temporary path in the same folder; on success it becomes `path`, on failure it goes away."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{platform.node()}-{os.getpid()}-{path.name}")
     try:
         yield partial
         with partial.open("rb") as handle:
