@@ -30,7 +30,7 @@ from pipeline.curriculum import VERSION as TRAIN_VERSION
 from pipeline.curriculum import TrainConfig, mix_step
 from pipeline.executors.config import ExecutionConfig, check_patterns
 from pipeline.graph import Graph
-from stages.catalog import block_config, resolve
+from stages.catalog import block_config, load, resolve
 from stages.catalog import entry as block_entry
 from stages.config import BlockSpec, CleanConfig, SourceConfig
 from stages.encode import EncodeConfig
@@ -184,9 +184,7 @@ class Layout:
             current[f"documents.{name}"] = self.source_step(name, source, groups[0])
         for number, (block, rest) in enumerate(zip(groups[1::2], groups[2::2], strict=True), start=2):
             (one,) = block
-            entry = block_entry(one.name)
-            step = Step(one.name, f"stages.{one.name}", entry.version, one.config, current, entry.make)
-            current = {"documents": self.laid.add(step).step.name}
+            current = {"documents": self.global_block(one, current)}
             if rest:
                 current = {"documents": self.document_step(f"clean-{number}", rest, current)}
         return current
@@ -207,6 +205,15 @@ class Layout:
             else:
                 groups[-1].append(one)
         return groups
+
+    def global_block(self, block: ListedBlock, documents: Mapping[str, str]) -> str:
+        """The steps of a block over the whole corpus; returns the last one's name."""
+        name = block.name
+        for part in load(block_entry(name).make)(block.config, block.where):
+            inputs = {**(documents if part.reads_documents else {}), **part.after}
+            step = Step(part.name, part.kind, part.version, part.config, inputs, part.work, part.content, part.paths)
+            name = self.laid.add(step).step.name
+        return name
 
     def source_step(self, name: str, source: SourceConfig, blocks: list[ListedBlock]) -> str:
         where = self.located.where(("sources", name, "read", "paths"))

@@ -2,7 +2,7 @@
 
 An entry names the config class and the factory by import path, so that the command line can validate a configuration
 without importing what the blocks import. `scope` says who runs it: `document` blocks run inside `stages.clean`,
-`global` ones are steps of their own and name a work object. `version` is raised by hand when the same options would
+`global` ones become steps of their own. `version` is raised by hand when the same options would
 give other bytes. `path_fields` are options that name files: the files' content is identity, their place is not.
 """
 
@@ -28,7 +28,7 @@ class BlockEntry:
     Attributes:
         name: Name in the configuration.
         config: Import path of its config class.
-        make: Import path of `(config, paths) -> Block`, or for a global block of its work object.
+        make: Import path of `(config, paths) -> Block`, or for a global block of `(config, where) -> Parts`, its steps.
         scope: Per document, or over the whole corpus.
         version: Of its output bytes.
         path_fields: Names of options (`tuple[str, ...]`) that hold paths or globs.
@@ -74,8 +74,14 @@ BLOCKS: dict[str, BlockEntry] = {
             path_fields=("against",),
         ),
         BlockEntry("datatrove", "stages.adapters:DatatroveConfig", "stages.adapters:make"),
-        BlockEntry("dedup.exact", "stages.dedup.exact:ExactConfig", "stages.dedup.exact:WORK", scope="global"),
-        BlockEntry("dedup.minhash", "stages.dedup.minhash:MinhashConfig", "stages.dedup.minhash:WORK", scope="global"),
+        *(
+            BlockEntry(f"dedup.{name}", f"{module}:{config}", f"{module}:{name}_parts", scope="global")
+            for name, module, config in (
+                ("url", "stages.dedup.methods", "UrlConfig"),
+                ("exact", "stages.dedup.methods", "ExactConfig"),
+                ("minhash", "stages.dedup.methods", "MinhashConfig"),
+            )
+        ),
     )
 }
 

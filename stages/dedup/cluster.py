@@ -1,13 +1,15 @@
-"""Clusters of documents from LSH buckets, and the best document of each.
+"""Buckets to pairs, pairs to clusters, and the best document of each.
 
-Contract: the clusters are a function of the set of documents only: documents are numbered by ascending id before
-anything else, edges are found in that order, and union-find gives the same partition for any order of edges. Two
-documents that share a bucket are joined when the share of equal signature values (an unbiased estimate of their
-Jaccard similarity, standard error 0.04 at 112 values) reaches the asked minimum. Cost: one sort a band; each document
-is compared with at most `WINDOW` earlier ones of its bucket, so that huge buckets stay linear.
+Contract: the clusters are a function of the set of documents only: inside a bucket documents stand in an order of
+their own (age, id), each is compared with the `WINDOW` before it, and joining is the same for any order of pairs. Two
+documents of a bucket are a pair when the share of equal signature values (an unbiased estimate of their Jaccard
+similarity, standard error 0.04 at 112 values) reaches the asked minimum. Of the pairs of a bucket a spanning forest
+is given: joining gives the same clusters. Cost: a sort of the keys; memory for pairs, never for documents without one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numba import njit
@@ -16,7 +18,8 @@ WINDOW = 32  # comparisons a document and bucket (ours): boilerplate families ar
 
 
 @njit(cache=True)
-def _root(parents: np.ndarray, node: int) -> int:
+def root(parents: np.ndarray, node: int) -> int:
+    """The representative of a node, halving the path to it."""
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
@@ -27,58 +30,129 @@ def _root(parents: np.ndarray, node: int) -> int:
 def _roots(parents: np.ndarray) -> np.ndarray:
     out = np.empty_like(parents)
     for node in range(parents.shape[0]):
-        out[node] = _root(parents, node)
+        out[node] = root(parents, node)
     return out
 
 
 @njit(cache=True)
-def _join_buckets(
-    keys: np.ndarray, order: np.ndarray, values: np.ndarray, needed: int, window: int, parents: np.ndarray
-) -> None:
+def _bucket_pairs(
+    keys: np.ndarray, values: np.ndarray, start: int, needed: int, window: int
+) -> tuple[np.ndarray, np.int64]:
+    parents = np.arange(keys.shape[0])
+    pairs = np.empty((keys.shape[0], 2), np.int64)
+    count = 0
+    compared = np.int64(0)
     first = 0
-    for place in range(order.shape[0]):
-        here = order[place]
-        if keys[here] != keys[order[first]]:
+    for place in range(keys.shape[0]):
+        if keys[place] != keys[first]:
             first = place
-        for other_place in range(max(first, place - window), place):
-            other = order[other_place]
-            a, b = _root(parents, here), _root(parents, other)
+        if place < start:
+            continue
+        for other in range(place - 1, max(first, place - window) - 1, -1):
+            a, b = root(parents, place), root(parents, other)
             if a == b:
                 continue
+            compared += 1
             equal = 0
             for k in range(values.shape[1]):
-                equal += values[here, k] == values[other, k]
+                equal += values[place, k] == values[other, k]
             if equal >= needed:
                 parents[max(a, b)] = min(a, b)
+                pairs[count, 0] = other
+                pairs[count, 1] = place
+                count += 1
+    return pairs[:count], compared
+
+
+def bucket_pairs(keys: np.ndarray, values: np.ndarray, start: int, needed: int) -> tuple[np.ndarray, int]:
+    """([pairs, 2] int64 places of documents to join, comparisons made).
+
+    Args:
+        keys: [members] uint64, equal ones side by side and in bucket order.
+        values: [members, V] their signature values.
+        start: Members before this place were compared by an earlier call; they are compared with only.
+        needed: Equal values that make a pair.
+    """
+    pairs, compared = _bucket_pairs(keys, values, start, needed, WINDOW)
+    return pairs, int(compared)
+
+
+def values_needed(minimum_similarity: float, count: int) -> int:
+    """Equal values out of `count` that reach a similarity."""
+    return int(np.ceil(minimum_similarity * count - 1e-9))
+
+
+@njit(cache=True)
+def _join(parents: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    for k in range(left.shape[0]):
+        a, b = root(parents, left[k]), root(parents, right[k])
+        if a != b:
+            parents[max(a, b)] = min(a, b)
+
+
+def components(pairs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(nodes, labels): the nodes that pairs name, ascending, and the place of the smallest node of each one's cluster.
+
+    Args:
+        pairs: Arrays [pairs, 2] of node numbers; may be mapped files, each is read twice.
+    """
+    nodes = distinct(pairs)
+    parents = np.arange(nodes.shape[0], dtype=np.int64)
+    for part in pairs:
+        for first in range(0, part.shape[0], 1 << 20):
+            chunk = np.asarray(part[first : first + (1 << 20)])
+            _join(parents, np.searchsorted(nodes, chunk[:, 0]), np.searchsorted(nodes, chunk[:, 1]))
+    return nodes, _roots(parents)
+
+
+def distinct(pairs: Iterable[np.ndarray]) -> np.ndarray:
+    """[nodes] int64 ascending; memory stays within a few times the answer's."""
+    found = np.empty(0, np.int64)
+    waiting: list[np.ndarray] = []
+    for part in pairs:
+        waiting.append(np.unique(np.asarray(part)).astype(np.int64))
+        if sum(map(len, waiting)) > len(found) + (1 << 20):
+            found = np.unique(np.concatenate([found, *waiting]))
+            waiting = []
+    return np.unique(np.concatenate([found, *waiting]))
 
 
 def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) -> np.ndarray:
-    """[documents] int64 cluster labels (the smallest row of each cluster).
+    """[documents] int64 cluster labels (the smallest row of each cluster), all in memory.
 
     Args:
-        values: [documents, values] uint32 signatures, rows in ascending order of id.
+        values: [documents, V] signatures, rows in bucket order.
         keys: [documents, bands] uint64 bucket keys.
         minimum_similarity: Share of equal values two documents of a bucket need; 0 joins all of a bucket.
     """
-    count = values.shape[0]
-    parents = np.arange(count, dtype=np.int64)
-    needed = int(np.ceil(minimum_similarity * values.shape[1] - 1e-9))
-    for band in range(keys.shape[1]):
-        column = np.ascontiguousarray(keys[:, band])
-        order = np.argsort(column, kind="stable")
-        _join_buckets(column, order, values, needed, WINDOW, parents)
-    return _roots(parents)
+    needed = values_needed(minimum_similarity, values.shape[1])
+    pairs: list[np.ndarray] = []
+    for column in np.ascontiguousarray(keys.T):
+        members = shared(column)
+        members = members[np.argsort(column[members], kind="stable")]
+        found, _ = bucket_pairs(column[members], values[members], 0, needed)
+        pairs.append(members[found])
+    nodes, labels = components(pairs)
+    out = np.arange(values.shape[0], dtype=np.int64)
+    out[nodes] = nodes[labels]
+    return out
 
 
-def best_of(labels: np.ndarray, quality: np.ndarray, sizes: np.ndarray, id_ranks: np.ndarray) -> np.ndarray:
-    """[documents] int64 row of the survivor of each document's cluster.
+def shared(keys: np.ndarray) -> np.ndarray:
+    """[members] int64 ascending places of keys that occur more than once."""
+    order = np.argsort(keys, kind="stable")
+    ascending = keys[order]
+    same = np.zeros(keys.shape[0] + 1, bool)
+    same[1:-1] = ascending[1:] == ascending[:-1]
+    return np.sort(order[same[1:] | same[:-1]])
 
-    The best has the highest `quality` (integers), then the largest size in bytes, then the smallest id.
-    """
-    order = np.lexsort((id_ranks, -sizes, -quality, labels))
+
+def best_of(labels: np.ndarray, *criteria: np.ndarray) -> np.ndarray:
+    """[nodes] int64 place of the best node of each node's cluster: the least by the criteria, the first leading."""
+    order = np.lexsort((*reversed(criteria), labels))
     first = np.ones(order.shape[0], bool)
     first[1:] = labels[order[1:]] != labels[order[:-1]]
     leaders = order[first]
-    keeper = np.empty(order.shape[0], np.int64)
-    keeper[order] = leaders[np.cumsum(first) - 1]
-    return keeper
+    best = np.empty(order.shape[0], np.int64)
+    best[order] = leaders[np.cumsum(first) - 1]
+    return best

@@ -1,36 +1,28 @@
-"""Deduplication: segmenter, signatures against datasketch, survivors, order-independence, real near-duplicates."""
+"""Deduplication's arithmetic: segmenter, signatures against datasketch and datatrove, buckets, real near-duplicates."""
 
 from __future__ import annotations
 
 import os
 import random
-import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.config import Config
-from pipeline.core.documents import (
-    document_id,
-    read_documents,
-    read_dropped,
-    table_from_rows,
-    text_hash,
-    write_documents,
-)
-from pipeline.core.errors import ConfigError, InputError
-from pipeline.core.steps import StepOutput, StepTask
-from stages.dedup import exact, minhash
-from stages.dedup.cluster import clusters
+from stages.dedup.cluster import bucket_pairs, clusters, components
+from stages.dedup.datatrove_scheme import datatrove_signatures
+from stages.dedup.methods import MinhashKeys
 from stages.dedup.segment import segment_text
 from stages.dedup.signatures import band_keys, shingles, signatures
 
 DATA = Path(os.environ.get("SEODANG_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+DATATROVE_RECORD = np.dtype([("values", "<u8", (8,)), ("document", "<u4")])
 WORDS = [
     "the",
     "river",
@@ -54,29 +46,6 @@ WORDS = [
 def prose(seed: int, words: int = 120) -> str:
     generator = random.Random(seed)
     return " ".join(generator.choice(WORDS) + str(generator.randrange(40)) for _ in range(words))
-
-
-def row(record: str, text: str, source: str = "web", **columns: object) -> dict[str, object]:
-    text = unicodedata.normalize("NFC", text)
-    return {"id": document_id(source, record), "text_hash": text_hash(text), "text": text, "source": source, **columns}
-
-
-def task(tmp_path: Path, shards: list[list[dict[str, object]]], config: Config, name: str) -> StepTask:
-    """A step over one input per source folder, its documents in the given shards."""
-    folder = tmp_path / f"in-{name}"
-    for number, rows in enumerate(shards):
-        write_documents(folder, number, table_from_rows(rows))
-    inputs = {"documents": StepOutput("in", folder)}
-    return StepTask(name, name, config, inputs, tmp_path / name, tmp_path, {})
-
-
-def run(work: exact.ExactWork | minhash.MinhashWork, step: StepTask) -> tuple[list[dict], list[dict], dict]:
-    results = [work.make_shard(step, shard) for shard in range(work.shard_count(step))]
-    kept = [document for table in read_documents(step.folder) for document in table.to_pylist()]
-    dropped = [document for table in read_dropped(step.folder) for document in table.to_pylist()]
-    for result in results:
-        assert result.counts["documents_in"] == result.counts["documents_out"] + sum(result.dropped.values())
-    return kept, dropped, dict(work.finish(step, results))
 
 
 @pytest.mark.parametrize(
@@ -164,89 +133,6 @@ def test_buckets_agree_with_datasketch_lsh() -> None:
     assert wrong == 0
 
 
-def test_exact_keeps_the_smallest_id_and_counts_copies(tmp_path: Path) -> None:
-    rows = [row("a", "same text"), row("b", "other"), row("c", "same text", cluster_size=3), row("d", "same text")]
-    kept, dropped, facts = run(exact.WORK, task(tmp_path, [rows[:2], rows[2:]], exact.ExactConfig(), "exact"))
-    best = min(rows[i]["id"] for i in (0, 2, 3))
-    assert sorted((d["id"], d["cluster_size"]) for d in kept) == sorted([(best, 5), (rows[1]["id"], 1)])
-    assert {d["detail"] for d in dropped} == {best}
-    assert {d["reason"] for d in dropped} == {"dedup.exact"}
-    assert all(d["text"] == "same text" for d in dropped)
-    assert facts["by_source"] == {"web": {"in": 4, "out": 2, "dropped": {"dedup.exact": 2}}}
-    assert facts["cluster_sizes"] == {"1": 1, "5": 1}
-
-
-def test_chats_with_equal_text_are_not_copies(tmp_path: Path) -> None:
-    chats = [row(str(i), "", messages=[{"role": "user", "content": f"question {i % 2}"}]) for i in range(3)]
-    kept, dropped, _ = run(exact.WORK, task(tmp_path, [chats], exact.ExactConfig(), "chats"))
-    assert (len(kept), len(dropped)) == (2, 1)
-
-
-def test_longest_survives_unless_a_quality_signal_says_otherwise(tmp_path: Path) -> None:
-    text = prose(1)
-    rows = [row("short", text), row("long", text + " and one more sentence"), row("far", prose(2))]
-    step = task(tmp_path, [rows], minhash.MinhashConfig(), "length")
-    kept, dropped, _ = run(minhash.WORK, step)
-    assert {d["id"] for d in kept} == {rows[1]["id"], rows[2]["id"]}
-    assert [d["detail"] for d in dropped] == [rows[1]["id"]]
-
-    step = task(tmp_path, [rows], minhash.MinhashConfig(quality_signal="score@1"), "quality")
-    signals = pa.table({"id": [r["id"] for r in rows], "score@1": [0.9, 0.2, 0.5]})
-    (step.inputs["documents"].folder / "signals").mkdir()
-    pq.write_table(signals, step.inputs["documents"].folder / "signals" / "00000.parquet")
-    kept, _, _ = run(minhash.WORK, step)
-    assert {d["id"] for d in kept} == {rows[0]["id"], rows[2]["id"]}
-
-    wrong = StepTask(
-        "w", "w", minhash.MinhashConfig(quality_signal="scores@1"), step.inputs, tmp_path / "w", tmp_path, {}
-    )
-    with pytest.raises(ConfigError, match=r"did you mean `score@1`"):
-        minhash.WORK.make_shard(wrong, 0)
-
-
-@pytest.mark.parametrize("text", ["네 단어로 된 글", "four short words here", "短い文", "!!! ???", ""])
-def test_short_documents_are_deduplicated(tmp_path: Path, text: str) -> None:
-    rows = [row("a", text), row("b", text), row("c", "something else entirely")]
-    kept, dropped, _ = run(minhash.WORK, task(tmp_path, [rows], minhash.MinhashConfig(), "short"))
-    assert {d["id"] for d in kept} == {min(rows[0]["id"], rows[1]["id"]), rows[2]["id"]}
-    assert len(dropped) == 1
-
-
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), shards=st.integers(1, 5))
-def test_survivors_do_not_depend_on_order_or_sharding(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, shards: int
-) -> None:
-    rows = []
-    for number in range(12):
-        words = prose(number // 3).split()
-        for k in range(number % 3):
-            words[(k * 50 + 7) % len(words)] = f"edit{number}{k}"
-        rows.append(row(str(number), " ".join(words)))
-    tmp_path = tmp_path_factory.mktemp("order")
-    reference, _, _ = run(minhash.WORK, task(tmp_path, [rows], minhash.MinhashConfig(), "one"))
-    shuffled = random.Random(seed).sample(rows, len(rows))
-    parts = [shuffled[i::shards] for i in range(shards)]
-    kept, dropped, _ = run(minhash.WORK, task(tmp_path, parts, minhash.MinhashConfig(), "many"))
-    key = lambda d: (d["id"], d["cluster_size"])  # noqa: E731
-    assert sorted(map(key, kept)) == sorted(map(key, reference))
-    survivors = {d["id"] for d in kept}
-    assert all(d["detail"] in survivors for d in dropped)
-
-
-def test_changed_input_is_refused(tmp_path: Path) -> None:
-    step = task(tmp_path, [[row("a", "one"), row("b", "two")]], exact.ExactConfig(), "changed")
-    exact.WORK.make_shard(step, 0)
-    write_documents(step.inputs["documents"].folder, 0, table_from_rows([row("b", "two"), row("a", "one")]))
-    with pytest.raises(InputError, match="documents changed"):
-        exact.WORK.make_shard(step, 0)
-
-
-def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no documents"):
-        exact.WORK.shard_count(task(tmp_path, [], exact.ExactConfig(), "none"))
-
-
 @pytest.mark.skipif(
     not (DATA / "neardup_docs.parquet").is_file(), reason="needs SEODANG_DATA with neardup_docs.parquet"
 )
@@ -264,3 +150,65 @@ def test_recall_and_precision_on_real_revisions() -> None:
     assert np.mean(found["exact"]) > 0.95  # two of 65 differ in a long header, equal only after markup is stripped
     assert np.mean(found["related"]) < 0.05
     assert not any(found["hard_negative"])
+
+
+DATATROVE_TEXTS = {
+    "en": "The river rises in the hills, crosses 12.5 miles of moor & falls; its cafés are older than the bridge's stones.",
+    "ko": "다음 중 대한민국 헌법상 대통령의 권한으로 옳지 않은 것은? 강물이 산에서 내려와 마을을 지나 바다로 갑니다.",
+}
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_datatrove_scheme_writes_datatroves_own_buckets(
+    tmp_path: Path, lang: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("spacy" if lang == "en" else "kiwipiepy")
+    from datatrove.data import Document
+    from datatrove.pipeline.dedup import MinhashDedupSignature
+    from datatrove.utils.hashes import xxhash as hashes
+
+    # datatrove hands text to xxhash, which its version 4 refuses.
+    encoding = SimpleNamespace(xxh64_intdigest=lambda text: xxhash.xxh64_intdigest(text.encode("utf-8")))
+    monkeypatch.setattr(hashes, "xxhash", encoding)
+    text = DATATROVE_TEXTS[lang]
+    texts = [text, f"{text} {text[:40]} 1999", text[::-1], f"{text[20:]} {text}"]
+    code = {"en": "eng", "ko": "kor"}[lang]
+    documents = [Document(text=text, id=str(number)) for number, text in enumerate(texts)]
+    MinhashDedupSignature(str(tmp_path), language=code).run(iter(documents))
+    config = MinhashKeys(scheme="datatrove")
+    values = datatrove_signatures(pa.array(texts, pa.large_string()), [lang] * len(texts), config)
+    for band in range(config.bands):
+        theirs = np.fromfile(tmp_path / f"bucket_{band:03d}" / "00000.minhash.sig", DATATROVE_RECORD)
+        theirs = np.sort(theirs, order="document")
+        assert (theirs["values"] == values[:, band * config.rows : (band + 1) * config.rows]).all()
+        assert theirs["document"].tolist() == [0, 1, 2, 3]
+
+
+def test_datatrove_scheme_also_signs_short_texts() -> None:
+    pytest.importorskip("spacy")
+    texts = pa.array(["four short words here", "Four short words here!", "other short words here"], pa.large_string())
+    values = datatrove_signatures(texts, ["en"] * 3, MinhashKeys(scheme="datatrove"))
+    assert (values[0] == values[1]).all()
+    assert (values[0] != values[2]).all()
+
+
+def test_pairs_of_a_bucket_chain_through_a_large_family() -> None:
+    """A bucket of 200 equal documents is one cluster, found with one comparison a document."""
+    values = np.zeros((200, 8), np.uint32)
+    pairs, compared = bucket_pairs(np.zeros(200, np.uint64), values, 0, 8)
+    assert (len(pairs), compared) == (199, 199)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60), st.integers(1, 5))
+def test_components_are_those_of_scipy(edges: list[tuple[int, int]], parts: int) -> None:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    array = np.array(edges, np.int64).reshape(-1, 2)
+    nodes, labels = components([array[k::parts] for k in range(parts)])
+    graph = coo_matrix((np.ones(len(array)), (array[:, 0], array[:, 1])), shape=(31, 31))
+    _, theirs = connected_components(graph, directed=False)
+    assert nodes.tolist() == sorted({node for edge in edges for node in edge})
+    for place, node in enumerate(nodes):
+        assert nodes[labels[place]] == min(n for n in nodes if theirs[n] == theirs[node])

@@ -1,0 +1,178 @@
+"""The signature files of a step, and reading them without loading them: what deduplication keeps instead of texts.
+
+Contract: one set of files an input shard, below `STEP/keys/`; D documents, E of them with keys, B bands, V values:
+
+`00000.documents.npy`  [D] records: id (two uint64, its 32 hex digits), quality, size in bytes, cluster size (int64)
+`00000.values.npy`     [D, V] uint32 or uint64 signature values
+`00000.keys.npy`       [B, E] uint64 bucket keys, ascending in each band
+`00000.rows.npy`       [B, E] uint32 the document of each key
+
+A document's number (its node) counts rows over all shards of all folders, earlier folders first. Cost: 652 bytes a
+document with 14 bands of 8 values. Files are mapped and opened one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core.errors import InputError
+from pipeline.core.files import PARTIAL, atomic_path
+from pipeline.core.steps import StepTask
+from stages.dedup.layout import EARLIER, KEYS
+
+FOLDER = "keys"
+DOCUMENT = np.dtype([("high", "<u8"), ("low", "<u8"), ("quality", "<i8"), ("size", "<i8"), ("cluster_size", "<i8")])
+ID_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Signature files in order: those of earlier folders, then this run's own.
+
+    Attributes:
+        stems: Path of each shard's files without their endings.
+        first_nodes: [shards + 1] int64.
+        ages: [shards] int64 number of the folder; the last is this run's own.
+    """
+
+    stems: tuple[Path, ...]
+    first_nodes: np.ndarray
+    ages: np.ndarray
+
+    @property
+    def own(self) -> range:
+        """Places of this run's own shards."""
+        last = int(self.ages[-1])
+        return range(int(np.searchsorted(self.ages, last)), len(self.stems))
+
+    def shards_of(self, nodes: np.ndarray) -> np.ndarray:
+        """[nodes] int64 place of each node's shard."""
+        return np.searchsorted(self.first_nodes, nodes, side="right") - 1
+
+    def documents(self, nodes: np.ndarray) -> np.ndarray:
+        """[nodes] records of `DOCUMENT`."""
+        return self._gather(nodes, "documents")
+
+    def values(self, nodes: np.ndarray) -> np.ndarray:
+        """[nodes, V] signature values."""
+        return self._gather(nodes, "values")
+
+    def key_ranges(self, low: int, high: int) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """For each shard: (keys, nodes) of every band whose keys are in low <= key < high."""
+        for stem, first in zip(self.stems, self.first_nodes[:-1], strict=True):
+            keys, rows = _opened(stem, "keys"), _opened(stem, "rows")
+            cuts = [slice(_place(band, low), _place(band, high)) for band in keys]
+            yield (
+                [np.array(band[cut]) for band, cut in zip(keys, cuts, strict=True)],
+                [band[cut].astype(np.int64) + first for band, cut in zip(rows, cuts, strict=True)],
+            )
+
+    def _gather(self, nodes: np.ndarray, ending: str) -> np.ndarray:
+        order = np.argsort(nodes, kind="stable")
+        ascending = nodes[order]
+        cuts = np.searchsorted(ascending, self.first_nodes)
+        parts = [
+            _opened(self.stems[shard], ending)[ascending[cuts[shard] : cuts[shard + 1]] - self.first_nodes[shard]]
+            for shard in np.flatnonzero(np.diff(cuts))
+        ]
+        if not parts:
+            return _opened(self.stems[0], ending)[:0]
+        found = np.concatenate(parts)
+        out = np.empty_like(found)
+        out[order] = found
+        return out
+
+
+def write_keys(
+    folder: Path, shard: int, documents: np.ndarray, values: np.ndarray, keys: np.ndarray, rows: np.ndarray
+) -> None:
+    """Write one shard's files.
+
+    Args:
+        folder: The step's.
+        shard: Number of the input shard.
+        documents: [D] records of `DOCUMENT`.
+        values: [D, V] signature values.
+        keys: [E, B] uint64 bucket keys of the documents in `rows`.
+        rows: [E] int64 the documents that have keys.
+    """
+    stem = folder / FOLDER / f"{shard:05d}"
+    order = np.argsort(keys, axis=0, kind="stable").T
+    _save(stem, "documents", documents)
+    _save(stem, "values", values)
+    _save(stem, "keys", np.take_along_axis(keys.T, order, axis=1))
+    _save(stem, "rows", rows.astype(np.uint32)[order])
+
+
+def open_signed(task: StepTask) -> Signed:
+    """The signatures that a task compares: `task.paths` of earlier folders, then its own input."""
+    folders = [*map(Path, task.paths.get(EARLIER, ())), task.inputs[KEYS].folder]
+    return signed_folders(folders)
+
+
+def signed_folders(folders: Sequence[Path]) -> Signed:
+    """The signatures of finished signature steps, oldest first. Raises `InputError` where there are none."""
+    stems: list[Path] = []
+    ages: list[int] = []
+    counts: list[int] = []
+    for age, folder in enumerate(folders):
+        files = sorted(p for p in (folder / FOLDER).glob("*.documents.npy") if not p.name.startswith(PARTIAL))
+        if not files:
+            raise InputError("no signatures", where=str(folder), fix="run the signature step again")
+        for file in files:
+            stems.append(file.with_name(file.name.removesuffix(".documents.npy")))
+            ages.append(age)
+            counts.append(_opened(stems[-1], "documents").shape[0])
+    return Signed(tuple(stems), np.cumsum([0, *counts]).astype(np.int64), np.array(ages, np.int64))
+
+
+def id_numbers(ids: pa.Array | pa.ChunkedArray, where: str) -> np.ndarray:
+    """[documents, 2] uint64 of ids of 32 hex digits. Raises `InputError` for any other id."""
+    try:
+        digits = "".join(ids.to_pylist())
+        numbers = np.frombuffer(bytes.fromhex(digits), ">u8").reshape(-1, 2)
+    except ValueError:
+        numbers = np.empty((0, 2), np.uint64)
+    if numbers.shape[0] != len(ids):
+        raise InputError("an id is not 32 hex digits", where=where, fix="write documents through a clean step")
+    return numbers.astype(np.uint64)
+
+
+def id_text(documents: np.ndarray) -> list[str]:
+    """The ids of records of `DOCUMENT`."""
+    return [
+        f"{high:016x}{low:016x}"
+        for high, low in zip(documents["high"].tolist(), documents["low"].tolist(), strict=True)
+    ]
+
+
+def node_count(signed: Signed) -> int:
+    return int(signed.first_nodes[-1])
+
+
+def _place(band: np.ndarray, key: int) -> int:
+    return int(np.searchsorted(band, np.uint64(key))) if key < 1 << 64 else band.shape[0]
+
+
+def _opened(stem: Path, ending: str) -> np.ndarray:
+    """Mapped, not read; an empty file cannot be mapped."""
+    path = stem.with_name(f"{stem.name}.{ending}.npy")
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:
+        return np.load(path)
+
+
+def _save(stem: Path, ending: str, array: np.ndarray) -> None:
+    save_array(stem.with_name(f"{stem.name}.{ending}.npy"), array)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file atomically."""
+    with atomic_path(path) as partial, partial.open("wb") as handle:
+        np.save(handle, np.ascontiguousarray(array))

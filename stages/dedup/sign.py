@@ -1,0 +1,152 @@
+"""Signatures of documents: step kind `stages.dedup.signatures`, a shard for each input shard.
+
+Contract: the only step of a deduplication that reads texts, and each once: it writes the signature files
+(`stages.dedup.keyfiles`) from which every later comparison is made, this run's and those of later crawls. Works:
+`MINHASH` (near-duplicates), `TEXT` (equal NFC texts and messages), `URL` (equal canonical URLs; documents without a URL
+have no keys). Equal texts and URLs are compared by 128-bit hashes. Memory: one input shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
+from pipeline.core.errors import ConfigError, InputError, nearest
+from pipeline.core.record import ShardResult
+from pipeline.core.steps import StepTask
+from stages.dedup.keyfiles import DOCUMENT, id_numbers, write_keys
+from stages.dedup.layout import DOCUMENTS
+from stages.dedup.methods import MinhashKeys, TextKeys, UrlKeys
+from stages.dedup.signatures import band_keys, compared_texts, signatures, text_buffers
+from stages.dedup.urls import canonical_url
+
+QUALITY_STEPS = 1_000_000  # a quality signal becomes an integer in these units
+NO_QUALITY = np.iinfo(np.int64).min + 1
+SIGNALS = "signals"
+HASH_VALUES = 4  # uint32 of a 128-bit hash
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Of one table: [D, V] values; [E, B] keys of the rows [E]."""
+
+    values: np.ndarray
+    keys: np.ndarray
+    rows: np.ndarray
+
+
+class SignWork:
+    """The step's work: one method over the columns that it needs."""
+
+    def __init__(self, columns: Sequence[str], sign: Callable[[pa.Table, Any], Signs]) -> None:
+        self._columns = tuple(columns)
+        self._sign = sign
+
+    def shard_count(self, task: StepTask) -> int:
+        return len(input_files(task))
+
+    def make_shard(self, task: StepTask, shard: int) -> ShardResult:
+        files = input_files(task)
+        names = [*dict.fromkeys(("id", "text", "cluster_size", *self._columns))]
+        table = read_table(files[shard], DOCUMENT_SCHEMA, names)
+        known = _known_signals(files) if task.config.quality_signal else set[str]()
+        documents = _documents(table, files[shard], task.config.quality_signal, known)
+        signs = self._sign(table, task.config)
+        write_keys(task.folder, shard, documents, signs.values, signs.keys, signs.rows)
+        return ShardResult(counts={"signed": table.num_rows, "with_keys": signs.rows.shape[0]})
+
+    def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
+        return {}
+
+
+def input_files(task: StepTask) -> list[Path]:
+    """The document shards of all document inputs. Raises `InputError` when there are none."""
+    roles = [role for role in sorted(task.inputs) if role.split(".")[0] == DOCUMENTS]
+    files = [file for role in roles for file in document_files(task.inputs[role].folder)]
+    if not files:
+        raise InputError("no documents to deduplicate", where=task.name, fix="see what the steps before it dropped")
+    return files
+
+
+def signals_file(file: Path) -> Path:
+    """Where the quality signals of a document shard lie, if there are any."""
+    return file.parent.parent / SIGNALS / file.name
+
+
+def _minhash(table: pa.Table, config: MinhashKeys) -> Signs:
+    if config.scheme == "datatrove":
+        from stages.dedup.datatrove_scheme import datatrove_signatures
+
+        values = datatrove_signatures(compared_texts(table), table["lang"].to_pylist(), config)
+    else:
+        values = signatures(compared_texts(table), config.shingle, config.bands * config.rows)
+    return Signs(values, band_keys(values, config.bands, config.rows), np.arange(table.num_rows))
+
+
+def _text(table: pa.Table, config: TextKeys) -> Signs:
+    del config
+    hashes = table["text_hash"].to_pylist()
+    for row, messages in enumerate(table["messages"].to_pylist()):
+        if messages:
+            hashes[row] = xxhash.xxh3_128_hexdigest(f"{hashes[row]}{messages!r}".encode())
+    return _equal(hashes, np.arange(table.num_rows))
+
+
+def _url(table: pa.Table, config: UrlKeys) -> Signs:
+    urls = [canonical_url(url, config.ignored_parameters) if url else "" for url in table["url"].to_pylist()]
+    rows = np.flatnonzero(np.array([bool(url) for url in urls], bool))
+    return _equal([xxhash.xxh3_128_hexdigest(url.encode()) for url in urls], rows)
+
+
+def _equal(hashes: Sequence[str], rows: np.ndarray) -> Signs:
+    """Documents are a pair when their 128-bit hashes are equal; the bucket key is the first half."""
+    data = bytes.fromhex("".join(hashes))
+    values = np.frombuffer(data, "<u4").reshape(-1, HASH_VALUES)
+    keys = np.frombuffer(data, "<u8").reshape(-1, 2)[:, :1]
+    return Signs(values, keys[rows], rows)
+
+
+def _documents(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.ndarray:
+    ids = id_numbers(table["id"], str(file))
+    out = np.zeros(table.num_rows, DOCUMENT)
+    out["high"], out["low"] = ids[:, 0], ids[:, 1]
+    out["size"] = np.diff(text_buffers(table["text"])[1])
+    out["cluster_size"] = table["cluster_size"].fill_null(1).to_numpy()
+    if signal:
+        out["quality"] = _quality(table["id"].to_pylist(), signals_file(file), signal, known)
+    return out
+
+
+def _known_signals(files: Sequence[Path]) -> set[str]:
+    """Names of signals that any input has."""
+    found = [signals_file(file) for file in files]
+    return {name for file in found if file.is_file() for name in pq.read_schema(file).names} - {"id"}
+
+
+def _quality(ids: Sequence[str], file: Path, signal: str, known: set[str]) -> np.ndarray:
+    if signal not in known:
+        close = nearest(signal, sorted(known))
+        raise ConfigError(
+            f"no input has the signal `{signal}`",
+            where="quality_signal",
+            fix=f"{f'did you mean `{close}`? ' if close else ''}known: {', '.join(sorted(known)) or 'none'}",
+        )
+    if not file.is_file() or signal not in pq.read_schema(file).names:
+        return np.full(len(ids), NO_QUALITY, np.int64)
+    part = pq.read_table(file, columns=["id", signal]).drop_null()
+    scaled = np.rint(part[signal].to_numpy() * QUALITY_STEPS).astype(np.int64)
+    found = dict(zip(part["id"].to_pylist(), scaled.tolist(), strict=True))
+    return np.array([found.get(identity, NO_QUALITY) for identity in ids], np.int64)
+
+
+MINHASH = SignWork(("messages", "lang"), _minhash)
+TEXT = SignWork(("text_hash", "messages"), _text)
+URL = SignWork(("url",), _url)
