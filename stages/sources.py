@@ -112,6 +112,11 @@ def file_content(paths: Sequence[str]) -> str:
     return fingerprint("files", [[PurePosixPath(path).name, _hash(path)] for path in sorted(paths)])
 
 
+def whole_files(files: Sequence[SourceFile]) -> list[Part]:
+    """Each file as one part."""
+    return [Part(file) for file in files]
+
+
 def shard_parts(files: Sequence[SourceFile], kind: Kind, shard_bytes: int) -> list[tuple[Part, ...]]:
     """Neighbouring files, by name, grouped up to `shard_bytes`; a larger one is cut into parts of a shard each."""
     groups: list[list[Part]] = []

@@ -23,8 +23,8 @@ from stages.classifier.model import COLUMN_VERSION, REPORT_FILE, Classifier
 from stages.classifier.spec import ClassifierSpec
 from stages.config import Kind, ReadConfig
 from stages.language import embedded, identify
-from stages.read import Origin, read_files
-from stages.sources import expand_paths
+from stages.read import Origin, read_parts
+from stages.sources import expand_paths, whole_files
 
 _KINDS: Mapping[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl"}
 _CURVE = " ▁▂▃▄▅▆▇█"
@@ -79,7 +79,8 @@ def _documents(inputs: Sequence[str]) -> Iterator[pa.Table]:
         if not kinds:
             raise ConfigError("neither a step's folder nor a Parquet or JSONL file", where=one)
         read = ReadConfig(kind=kinds[0], paths=(one,), lang_key="lang")
-        for batch in read_files(expand_paths(read, Path.cwd(), where=one), read, Origin(one, None, None, None)):
+        files = expand_paths(read, Path.cwd(), where=one)
+        for batch in read_parts(whole_files(files), read, Origin(one, None, None, None)):
             yield batch.documents
 
 

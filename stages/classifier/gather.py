@@ -18,8 +18,8 @@ from pipeline.core.errors import InputError
 from stages.classifier.spec import ClassifierSpec, LabelConfig
 from stages.classifier.train import LINE_CHARACTERS
 from stages.language import embedded, identify
-from stages.read import Origin, read_files
-from stages.sources import expand_paths
+from stages.read import Origin, read_parts
+from stages.sources import expand_paths, whole_files
 
 Part = Literal["train", "calibrate", "report"]
 PARTS: tuple[Part, ...] = ("train",) * 8 + ("calibrate", "report")  # by hash of the text, a tenth each
@@ -78,7 +78,7 @@ def _documents(config: LabelConfig, label: str, base: Path) -> Iterator[tuple[st
     model = embedded()
     for number, read in enumerate(config.sources):
         files = expand_paths(read, base, where=f"labels.{label}.sources.{number}")
-        for batch in read_files(files, read, Origin(label, None, read.domain, read.lang)):
+        for batch in read_parts(whole_files(files), read, Origin(label, None, read.domain, read.lang)):
             texts = [text[:LINE_CHARACTERS] for text in batch.documents["text"].to_pylist()]
             langs = batch.documents["lang"].to_pylist()
             unknown = [row for row, lang in enumerate(langs) if lang is None]
