@@ -8,6 +8,7 @@ Cost: one scan for a few signs; a pattern runs only on texts with its sign.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -38,11 +39,12 @@ def find(text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, 
         assert 0 <= start < end <= len(text), f"a name at {start}..{end} of {len(text)} characters"
         found.append((start, end, "name"))
     found.sort(key=lambda one: (KINDS.index(one[2]), one[0] - one[1], one[0]))
-    taken: list[Span] = []
-    for start, end, kind in found:
-        if all(end <= other_start or start >= other_end for other_start, other_end, _ in taken):
-            taken.append((start, end, kind))
-    return sorted(taken)
+    taken: list[Span] = []  # ascending, so that only the neighbours of a find can overlap it
+    for one in found:
+        at = bisect_left(taken, one)
+        if (at == 0 or taken[at - 1][1] <= one[0]) and (at == len(taken) or taken[at][0] >= one[1]):
+            taken.insert(at, one)
+    return taken
 
 
 def _confirmed(rule: Rule, text: str) -> Iterator[Span]:

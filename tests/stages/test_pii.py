@@ -146,6 +146,13 @@ def test_what_stands_beside_a_match_is_never_changed(text: str) -> None:
             assert not text[max(0, start - 1) : start].isdigit()
 
 
+def test_many_finds_in_one_long_text_take_linear_time() -> None:
+    text = "mail ada@example.com, call 010-0000-1234 from 192.0.2.44\n" * 20_000
+    masked, counts = mask(text)
+    assert counts == {"email": 20_000, "phone": 20_000, "ip": 20_000}
+    assert masked == "mail <EMAIL>, call <PHONE> from <IP>\n" * 20_000
+
+
 def test_kinds_are_all_reachable() -> None:
     text = "k='x' AKIAIOSFODNN7EXAMPLE a@example.com DE89370400440532013000 주민번호 991231-3123455 4111111111111111 "
     assert {kind for _, _, kind in find(text + "192.0.2.44 010-0000-1234")} == set(KINDS) - {"name"}

@@ -168,10 +168,10 @@ def test_real_pages_in_legacy_encodings_whatever_they_declare(data_root: Path, l
         bare = re.sub(r"(?i)<meta[^>]*charset[^>]*>|<\?xml[^>]*>", "", page)
         data = bare.encode(encoding, "ignore")
         wrong = b"<meta charset=utf-8>" + data
-        for page, declared in ((data, None), (data, "iso-8859-1"), (wrong, None)):
-            found = decode_page(page, declared=declared)
+        for raw, declared in ((data, None), (data, "iso-8859-1"), (wrong, None)):
+            found = decode_page(raw, declared=declared)
             assert found is not None
-            assert found.text == given.decode(encoding)
+            assert found.text == raw.decode(encoding)
 
 
 def test_bad_json_lines_are_quarantined_and_the_rest_goes_on(tmp_path: Path) -> None:
