@@ -168,7 +168,7 @@ class Layout:
 
     def graph(self) -> Graph:
         documents = self.cleaning()
-        self.laid.add(Step(SPLIT, "stages.split", 1, self.curriculum.split, documents, "stages.split:WORK"))
+        self.laid.add(Step(SPLIT, "stages.split", 2, self.curriculum.split, documents, "stages.split:WORK"))
         self.tokenizer()
         encodes = {"encode.clean": self.encode("clean", SPLIT)}
         for name, config in self.curriculum.synth.items():

@@ -111,10 +111,10 @@ def _flags(token_ids: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
 
 
 def _quality(file: Path, documents: pa.Table, signal: str) -> pa.Array:
-    """float32 values of a signal for each document; null where there is none."""
-    if not signal:
-        return pa.nulls(documents.num_rows, pa.float32())
+    """float32 values of a signal for each document; null where there is none, as in sets without any signals."""
     folder = file.parent.parent / "signals"
+    if not signal or not folder.is_dir():
+        return pa.nulls(documents.num_rows, pa.float32())
     found: dict[str, float] = {}
     seen: set[str] = set()
     for path in sorted(folder.glob("[!.]*.parquet")):

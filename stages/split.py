@@ -3,7 +3,8 @@
 Contract: step kind `stages.split`. Reads the documents of every input role that starts with `documents`; writes
 `documents/` (the rest) and `heldout/` (set aside), one shard for each input shard, and counts those set aside under
 the reason `split.held_out`. Which side a document falls on is a pure function of its parallel group or id, so that
-translations of one page are never on both sides and a new source moves no old document.
+translations of one page are never on both sides and a new source moves no old document. Signals of the documents that
+stay are handed on, so that mixes can select by them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 from pydantic import Field
 
@@ -57,7 +59,8 @@ class SplitWork:
         return len(_shards(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        documents = read_table(_shards(task)[shard], DOCUMENT_SCHEMA)
+        path = _shards(task)[shard]
+        documents = read_table(path, DOCUMENT_SCHEMA)
         groups = [
             group or own
             for group, own in zip(documents["parallel_id"].to_pylist(), documents["id"].to_pylist(), strict=True)
@@ -67,6 +70,11 @@ class SplitWork:
         write_table(task.folder / "heldout" / f"{shard:05d}.parquet", held)
         write_dropped_table(task.folder, shard, _dropped(held))
         write_documents(task.folder, shard, kept)
+        signals = path.parent.parent / "signals" / path.name
+        if signals.is_file():
+            table = pq.read_table(signals)
+            stay = np.isin(table["id"].to_pylist(), kept["id"].to_pylist())
+            write_table(task.folder / "signals" / f"{shard:05d}.parquet", table.filter(pa.array(stay)))
         counts = {"documents_in": documents.num_rows, "documents_out": kept.num_rows}
         return ShardResult(counts=counts, dropped={REASON: held.num_rows} if held.num_rows else {})
 

@@ -75,7 +75,7 @@ def _documents(inputs: Sequence[str]) -> Iterator[pa.Table]:
         if document_files(Path(one)):
             yield from read_documents(Path(one))
             continue
-        kinds = [kind for ending, kind in _KINDS.items() if ending in Path(one).name]
+        kinds: list[Kind] = [kind for ending, kind in _KINDS.items() if ending in Path(one).name]
         if not kinds:
             raise ConfigError("neither a step's folder nor a Parquet or JSONL file", where=one)
         read = ReadConfig(kind=kinds[0], paths=(one,), lang_key="lang")

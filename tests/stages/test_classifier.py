@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.documents import table_from_rows, text_hash
+from pipeline.core.documents import table_from_rows, text_hash, write_documents, write_table
 from pipeline.core.errors import ConfigError, InputError
+from pipeline.core.steps import StepOutput, StepTask
 from stages.block import verify
 from stages.catalog import resolve
 from stages.classifier.block import ClassifierBlock, ClassifierConfig
@@ -26,6 +27,7 @@ from stages.classifier.gather import gather
 from stages.classifier.model import Classifier
 from stages.classifier.spec import ClassifierSpec
 from stages.classifier.train import TrainConfig, line, train_file
+from stages.split import SplitConfig, SplitWork
 
 GOOD = "the canal lock lifts a boat because water flows from the upper pound into the chamber until levels meet"
 BAD = "click here buy cheap pills now best price free casino bonus win win limited offer subscribe today"
@@ -248,6 +250,25 @@ def test_a_domain_classifier_fills_the_domain(sources: Path, tmp_path: Path) -> 
     assert missing.signals.column_names == ["id", "topic_stem@1", "topic_shop@1"]
     with pytest.raises(ConfigError, match="no quality score"):
         ClassifierBlock(ClassifierConfig(minimum={"default": 0.5}), classifier)
+
+
+def test_scores_reach_what_mixes_select_from(quality: Path, tmp_path: Path) -> None:
+    batch = documents([(GOOD, "en", None), (BAD, "en", None), (GUT, "de", None)])
+    result = ClassifierBlock(ClassifierConfig(), Classifier.load(quality)).apply(batch)
+    assert result.signals is not None
+    write_documents(tmp_path / "clean", 0, result.kept)
+    write_table(tmp_path / "clean" / "signals" / "00000.parquet", result.signals)
+    inputs = {"documents.clean": StepOutput("clean", tmp_path / "clean")}
+    for permille, kept in ((0, 3), (500, 2)):
+        task = StepTask(
+            "split", "split", SplitConfig(heldout_permille=permille), inputs, tmp_path / str(permille), tmp_path, {}
+        )
+        SplitWork().make_shard(task, 0)
+        rest = pq.read_table(task.folder / "documents" / "00000.parquet")
+        signals = pq.read_table(task.folder / "signals" / "00000.parquet")
+        assert rest.num_rows == kept
+        assert signals["id"].to_pylist() == rest["id"].to_pylist()
+        assert signals.column_names == ["id", "quality@1", "quality_bucket@1"]
 
 
 def test_the_command_line(
