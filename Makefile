@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-more lint bench clean
+.PHONY: install quickstart test test-more test-cluster lint bench clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,12 @@ test: $(VENV)/.installed-dev
 # What `test` leaves out and this machine can do: slow tests, local servers, kill -9 at random moments.
 test-more: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m 'slow or server or kill'
+
+# The same steps on a real Ray and, as root on Debian, on a real Slurm of this machine.
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -e '.[ray]'
+	$(BIN)/python -m pytest -q -m ray
+	.ci/slurm
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

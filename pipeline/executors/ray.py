@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from importlib import import_module
@@ -116,11 +117,22 @@ def connected(address: str) -> Any:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use over the network
         try:
+            _knock(address)
             ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="warning")
         except ConnectionError as error:
             fix = "start it with `ray start --head`, or leave execution.ray.address empty for one on this machine"
             raise InputError(f"no Ray cluster at `{address}`: {error}", fix=fix) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise `ConnectionError` when nothing listens there: Ray would try for minutes, then end in its own errors."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
 
 
 def fitting_tasks(cluster: dict[str, float], resources: Resources, step: str) -> int:

@@ -212,12 +212,9 @@ def failure_of(job: Job) -> Exception:
 
 
 def last_words(job: Job) -> tuple[Path | None, str]:
-    """(log file, its telling line) of the last submission's job that ended last and says why."""
+    """(log file, the line that says why) of the last submission, the log written last first."""
     logs = [log for folder in attempts(job)[-1:] for log in folder.glob("*/slurm_logs/*.out")]
-    for log in sorted(logs, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if line := telling_line(log):
-            return log, line
-    return None, ""
+    return telling_line(sorted(logs, key=lambda path: path.stat().st_mtime_ns, reverse=True))
 
 
 def environment(setup: str) -> str:

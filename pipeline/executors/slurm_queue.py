@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ LIVE = ("COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_HOLD", "RES
 # Written by our own errors, by Python, by the shell or by slurmstepd when it ends a job.
 TELLING = re.compile(r"(Error|Exception|error:|CANCELLED|TIME LIMIT|oom|Killed|No space left|srun: |: not found)")
 SHOWN_CHARACTERS = 300
+_RANK = re.compile(r"^\d+: ?")  # `srun --label` puts it before every line
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ def no_slurm(command: str) -> InputError:
     return InputError(f"there is no Slurm here: no command `{command}`", fix=fix)
 
 
-def telling_line(log: Path) -> str:
-    """The log line that says why: the last one that names an error, else the last one."""
-    if not log.is_file():
-        return ""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("+ ")]
-    found = [line for line in lines if TELLING.search(line)] or lines
-    return found[-1][:SHOWN_CHARACTERS] if found else ""
+def telling_line(logs: Iterable[Path]) -> tuple[Path | None, str]:
+    """(log, line) that says why: the last line that names an error, of the first log that has one; else its last."""
+    fallback: tuple[Path | None, str] = (None, "")
+    for log in logs:
+        lines = [_RANK.sub("", line).strip() for line in log.read_text("utf-8", "replace").splitlines()]
+        lines = [line[:SHOWN_CHARACTERS] for line in lines if line and not line.startswith("+ ")]
+        if found := [line for line in lines if TELLING.search(line)]:
+            return log, found[-1]
+        if lines and not fallback[1]:
+            fallback = log, lines[-1]
+    return fallback

@@ -1,0 +1,161 @@
+"""The local executor: killed workers, errors from workers, memory, resources, and what is left of a failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.config import Located
+from pipeline.core.errors import ConfigError, InputError, UserError
+from pipeline.executors import ExecutionConfig, LocalExecutor, Resources, executor_for
+from pipeline.executors.config import check_patterns
+from pipeline.executors.local import fitting
+from pipeline.executors.slurm_queue import queued, telling_line
+from pipeline.executors.work import Failure, read_failures
+from tests.cluster.conftest import Chain, await_
+
+SECOND_SHARD = 1
+
+
+def test_a_killed_worker_is_noticed_and_its_shards_are_made_again(chain: Chain, made_here: dict[str, str]) -> None:
+    chain.hold(SECOND_SHARD)
+
+    def kill_once() -> None:
+        chain.kill(SECOND_SHARD)
+        chain.release()
+
+    killer = threading.Thread(target=kill_once)
+    killer.start()
+    chain.run(LocalExecutor(2))
+    killer.join()
+    assert chain.outputs() == made_here
+
+
+def test_a_worker_that_is_killed_every_time_ends_the_run_with_what_to_do(chain: Chain) -> None:
+    chain.hold(SECOND_SHARD)
+    stop = threading.Event()
+
+    def kill_always() -> None:
+        while not stop.is_set():
+            path = chain.control / f"first.pid-{SECOND_SHARD}"
+            if path.is_file() and path.read_text():
+                process = int(path.read_text())
+                path.unlink()
+                if process != os.getpid():
+                    os.kill(process, signal.SIGKILL)
+            stop.wait(0.05)
+
+    killer = threading.Thread(target=kill_always)
+    killer.start()
+    with pytest.raises(
+        InputError, match=r"step `first`: the worker that made shard \d or a later one was killed"
+    ) as caught:
+        chain.run(LocalExecutor(2))
+    stop.set()
+    killer.join()
+    assert "memory_gib" in caught.value.fix
+    chain.release()
+    chain.run(LocalExecutor(2))
+    assert chain.made("second") == {0, 1, 2, 3}
+
+
+def test_the_error_of_a_shard_reaches_the_caller_and_stays_noted_until_it_is_made(chain: Chain) -> None:
+    chain.fail(2)
+    with pytest.raises(RuntimeError, match="step `first`, shard 2: OSError.*no space left for shard 2"):
+        chain.run(LocalExecutor(2))
+    logs = chain.graph().job(chain.graph().node("first")).logs
+    failures = read_failures(logs)
+    assert list(failures) == ["00002"]
+    assert failures["00002"].what == "OSError('no space left for shard 2')"
+    assert "make_shard" in failures["00002"].traceback
+    chain.release()
+    chain.run(LocalExecutor(2))
+    assert read_failures(logs) == {}
+
+
+def test_workers_end_with_the_process_that_started_them(chain: Chain) -> None:
+    chain.hold(0)
+    process = chain.started("local", 2)
+    worker = chain.process_of(0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    await_(lambda: not Path(f"/proc/{worker}").exists() or _ended(worker), "the orphaned worker to end")
+    assert 0 not in chain.made()
+
+
+def _ended(process: int) -> bool:
+    """Whether it is a zombie: nobody collects the children of a killed process here."""
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+def test_a_failure_becomes_the_error_it_was() -> None:
+    told = Failure("no file", "c.yaml:3", "give one", "node7", "").error()
+    assert isinstance(told, UserError)
+    assert (told.what, told.where, told.fix) == ("no file", "c.yaml:3", "give one")
+    assert isinstance(Failure("OSError()", "step `a`, shard 1", "", "node7", "Traceback…").error(), RuntimeError)
+
+
+def test_memory_bounds_the_workers() -> None:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert fitting(memory_gib * 10) == 1
+    assert fitting(0.01) >= fitting(0.02) > 1
+
+
+def test_resources_are_merged_field_by_field_in_the_files_order() -> None:
+    config = ExecutionConfig(
+        resources={
+            "default": Resources(memory_gib=2.0, partition="cpu"),
+            "clean.*": Resources(memory_gib=8.0, cpus=2),
+            "clean.web": Resources(minutes=600),
+        }
+    )
+    assert config.resources_of("split") == Resources(memory_gib=2.0, partition="cpu")
+    assert config.resources_of("clean.web") == Resources(memory_gib=8.0, cpus=2, minutes=600, partition="cpu")
+
+
+def test_a_pattern_that_names_no_step_is_a_mistake() -> None:
+    config = ExecutionConfig(resources={"default": Resources(), "clean.wbe": Resources()})
+    located = Located({}, {("execution", "resources", "clean.wbe"): "c.yaml:9"})
+    with pytest.raises(ConfigError, match="unknown step `clean.wbe`") as caught:
+        check_patterns(config, ["clean.web", "split"], located)
+    assert caught.value.where == "c.yaml:9"
+    assert "did you mean `clean.web`?" in caught.value.fix
+
+
+def test_an_unknown_executor_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="unknown executor `slrm`") as caught:
+        executor_for(ExecutionConfig(), "slrm", 0)
+    assert "did you mean `slurm`?" in caught.value.fix
+
+
+def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="there is no Slurm here: no command `squeue`"):
+        queued(["any"])
+
+
+LOGS = [
+    ("Starting\n+ srun x\nslurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n", "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***"),
+    ("0: INFO fine\n0: ValueError: no tokens\n0: bye\n", "ValueError: no tokens"),
+    ("/bin/sh: line 9: launch_pickled_pipeline: command not found\n", "/bin/sh: line 9: launch_pickled_pipeline: command not found"),
+    ("one\ntwo\n", "two"),
+    ("", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line"), LOGS)
+def test_the_telling_line_of_a_log(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "log").write_text(text)
+    assert telling_line([tmp_path / "log"])[1] == line
+
+
+def test_a_log_that_names_an_error_goes_before_one_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "quiet").write_text("0: all is well\n0:\n")
+    (tmp_path / "loud").write_text("srun: error: node7: task 0: Killed\n")
+    logs = [tmp_path / "quiet", tmp_path / "loud"]
+    assert telling_line(logs) == (tmp_path / "loud", "srun: error: node7: task 0: Killed")
+    assert telling_line(logs[:1]) == (tmp_path / "quiet", "all is well")
