@@ -200,6 +200,30 @@ def export(
 
 
 @app.command()
+def takedown(
+    config: Curriculum,
+    url: Annotated[
+        list[str] | None, typer.Option("--url", metavar="PATTERN", help="An address; `*` is anything.")
+    ] = None,
+    identity: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="A document's id.")] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="DOMAIN", help="A domain with all below it.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    look: Annotated[bool, typer.Option("--look", help="Only tell where the documents lie; take nothing down.")] = False,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Tell where documents and what was made from them lie, and keep them out of every later run.
+
+    Example: seodang takedown configs/quickstart.yaml --url 'https://example.org/users/*' --reason "owner's request"
+    """
+    from pipeline.commands.takedown import take_down
+
+    take_down(config, {"url": url, "id": identity, "domain": domain}, reason, set_ or [], write=not look, as_json=json)
+
+
+@app.command()
 def doctor(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Also check this curriculum file.")] = None,
     schema: Annotated[

@@ -31,17 +31,20 @@ from pipeline.core.documents import (
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
+from pipeline.core.takedown import REASON
 from stages.block import SPLIT, Block, Outcome, verify
 from stages.catalog import BLOCKS, load, make_block
 from stages.config import BlockSpec, CleanConfig
 from stages.language import UNDETERMINED
 from stages.read import BATCH_DOCUMENTS, Origin, ReadBatch, read_files
 from stages.sources import files_of, shard_files
+from stages.takedown import takedown_filters
 
 KIND = "stages.clean"
 VERSION = 1
 COMPLIANCE = "compliance"
 KEPT_SAMPLES = 50  # dropped texts kept a reason and shard
+WITHHELD = frozenset({REASON})  # reasons of which no text is kept
 
 
 class CleanWork:
@@ -106,7 +109,8 @@ class Tally:
     def drop(self, row: dict[str, Any]) -> None:
         """Count a row of `DROPPED_SCHEMA` out; its text goes once enough of its reason are kept."""
         self.reasons[row["reason"]] += 1
-        self.dropped.append(row if self.reasons[row["reason"]] <= KEPT_SAMPLES else {**row, "text": None})
+        shown = self.reasons[row["reason"]] <= KEPT_SAMPLES and row["reason"] not in WITHHELD
+        self.dropped.append(row if shown else {**row, "text": None})
 
     def block(self, documents: pa.Table, result: Outcome) -> None:
         """Count what a block did to `documents`."""
@@ -167,7 +171,7 @@ def _input_files(task: StepTask) -> list[Path]:
 
 
 def _blocks(task: StepTask) -> list[Block]:
-    """Compliance with the source's card first, with the options that the configuration lists for it, if any."""
+    """Takedowns first and last; compliance with the source's card, with the options listed for it, if any; the rest."""
     config: CleanConfig = task.config
     listed = list(enumerate(config.blocks))
     first = [(number, spec) for number, spec in listed if spec.name == COMPLIANCE]
@@ -176,7 +180,7 @@ def _blocks(task: StepTask) -> list[Block]:
     if config.card is not None and not checks:
         default = BlockSpec(name=COMPLIANCE, config=load(BLOCKS[COMPLIANCE].config)())
         checks = [make_block(default, 0, {}, card=config.card)]
-    return [*checks, *blocks]
+    return [*takedown_filters(task.paths), *checks, *blocks, *takedown_filters(task.paths)]
 
 
 def _without_repeats(documents: pa.Table, tally: Tally) -> pa.Table:

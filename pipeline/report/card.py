@@ -111,5 +111,4 @@ def _overview(gathered: Gathered) -> Markup:
 
 
 def _fields(card: SourceCard) -> Markup:
-    values = card.model_dump()
-    return facts((TITLES.get(name, name), str(value) or None) for name, value in values.items())
+    return facts((title, str(getattr(card, name)) or None) for name, title in TITLES.items())
