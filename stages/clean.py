@@ -1,8 +1,9 @@
 """Cleaning: a source (or other steps' documents) through the per-document blocks, in order.
 
 Contract: step kind `stages.clean`. Writes `documents/NNNNN.parquet`, `dropped/NNNNN.parquet` and, when a block gives
-signals, `signals/NNNNN.parquet`. Compliance runs first on a source, whatever the configuration lists. Output shards: a
-source's files grouped by size (`stages.sources.shard_files`), or one for each input shard. For every shard
+signals or evidence, `signals/NNNNN.parquet` and `NAME/NNNNN.parquet`. Compliance runs first on a source, whatever the
+configuration lists. Output shards: a source's files grouped by size (`stages.sources.shard_files`), or one for each
+input shard. For every shard
 documents_in + documents_split == documents_out + the sum of dropped. The text of the first `KEPT_SAMPLES` dropped rows
 of each reason is kept. Memory: one output shard and one batch.
 """
@@ -33,7 +34,7 @@ from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from pipeline.core.takedown import REASON
 from stages.block import SPLIT, Block, Outcome, verify
-from stages.catalog import BLOCKS, load, make_block
+from stages.catalog import BLOCKS, block_reports, load, make_block
 from stages.config import BlockSpec, CleanConfig
 from stages.language import UNDETERMINED
 from stages.read import BATCH_DOCUMENTS, Origin, ReadBatch, read_files
@@ -70,6 +71,8 @@ class CleanWork:
         write_dropped(task.folder, shard, table_from_rows(tally.dropped, DROPPED_SCHEMA))
         if tally.signals:
             write_table(task.folder / "signals" / f"{shard:05d}.parquet", _joined(tally.signals))
+        for name, parts in tally.evidence.items():
+            write_table(task.folder / name / f"{shard:05d}.parquet", pa.concat_tables(parts).combine_chunks())
         return tally.result(kept)
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
@@ -85,7 +88,7 @@ class CleanWork:
             raise InputError("no documents in it", where=where, fix="check `read: paths:` and the files' content")
         if not sum(result.counts["documents_out"] for result in results):
             total["nothing_left"] = True
-        return total
+        return total | block_reports(task.config.blocks, task.folder, task.paths)
 
 
 class Tally:
@@ -95,6 +98,7 @@ class Tally:
         self.kept: list[pa.Table] = []
         self.dropped: list[dict[str, Any]] = []
         self.signals: dict[tuple[str, ...], list[pa.Table]] = {}
+        self.evidence: dict[str, list[pa.Table]] = {}
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.seen: set[str] = set()
@@ -117,6 +121,8 @@ class Tally:
         self.counts.update(result.counts)
         if result.signals is not None:
             self.signals.setdefault(tuple(result.signals.column_names), []).append(result.signals)
+        for name, table in result.evidence.items():
+            self.evidence.setdefault(name, []).append(table)
         if not result.reasons:
             return
         rows = documents.take(pa.array(result.dropped_at)).select(["id", "source", "url", "lang", "text"]).to_pylist()
