@@ -92,17 +92,21 @@ def peek(
     where: Annotated[
         str, typer.Option("--where", metavar="SQL", help="Filter over columns, e.g. \"lang = 'ko'\".")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many documents.")] = 5,
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME", help="signals, heldout, tokens (decoded), … instead of documents.")
+    ] = "",
+    skip: Annotated[int, typer.Option("--skip", min=0, help="How many rows to pass over.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows.")] = 5,
     set_: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Read a step's documents, kept or dropped, in the terminal.
+    """Read any step's documents, kept or dropped, its signals or its token shards in the terminal.
 
     Example: seodang peek configs/quickstart.yaml clean.web --dropped rules.gopher_mean_word_length
     """
-    from pipeline.commands.peek import show_documents
+    from pipeline.commands.peek import Page, show_documents
 
-    show_documents(config, step, dropped, where, limit, set_ or [], as_json=json)
+    show_documents(config, step, Page(table, dropped, where, skip, limit), set_ or [], as_json=json)
 
 
 @app.command()
