@@ -9,6 +9,8 @@ Shapes: P pieces.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import polars as pl
 
@@ -70,19 +72,27 @@ def positions_of(plan: Plan, document_id: str) -> pl.DataFrame:
     Columns: position, segment, component, document_offset, length (tokens). Empty when the plan's shards hold the
     document but no row serves it. Raises `InputError` when no shard of the plan holds it.
     """
-    parts = []
-    known = False
-    for segment in plan.segments:
-        documents, first_document_S = document_columns(plan.store, segment.shards, ["id", "start"])
-        held = np.flatnonzero((documents["id"] == document_id).to_numpy())
-        known |= held.size > 0
-        for place in held:
-            shard = int(np.searchsorted(first_document_S, place, side="right")) - 1
-            start = int(documents["start"][int(place)])
-            parts.append(_positions_in(plan, segment, shard, int(place - first_document_S[shard]), start))
-    if not known:
+    found = [positions_in(plan, segment, [document_id]) for segment in plan.segments]
+    if not any(held for held, _ in found):
         raise InputError(f"no shard of the plan holds document `{document_id}`", where=plan.segments[-1].folder)
-    return pl.concat(parts).sort("position", "document_offset")
+    return pl.concat([rows for _, rows in found]).drop("id").sort("position", "document_offset")
+
+
+def positions_in(plan: Plan, segment: Segment, document_ids: Collection[str]) -> tuple[set[str], pl.DataFrame]:
+    """(ids that the segment's shards hold, every position of the segment that serves one of them, rising).
+
+    Columns: id, position, segment, component, document_offset, length (tokens).
+    """
+    documents, first_document_S = document_columns(plan.store, segment.shards, ["id", "start"])
+    places = np.flatnonzero(documents["id"].is_in(list(document_ids)).to_numpy())
+    parts = [_positions_in(plan, segment, -1, -1, 0).with_columns(id=pl.lit(""))]
+    for place in places:
+        shard = int(np.searchsorted(first_document_S, place, side="right")) - 1
+        start = int(documents["start"][int(place)])
+        rows = _positions_in(plan, segment, shard, int(place - first_document_S[shard]), start)
+        parts.append(rows.with_columns(id=pl.lit(documents["id"][int(place)])))
+    served = pl.concat(parts).select("id", pl.exclude("id")).sort("position", "document_offset")
+    return set(documents["id"].gather(places)), served
 
 
 def _positions_in(plan: Plan, segment: Segment, shard: int, document: int, document_start: int) -> pl.DataFrame:

@@ -107,17 +107,21 @@ def peek(
     where: Annotated[
         str, typer.Option("--where", metavar="SQL", help="Filter over columns, e.g. \"lang = 'ko'\".")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many documents.")] = 5,
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME", help="signals, heldout, tokens (decoded), … instead of documents.")
+    ] = "",
+    skip: Annotated[int, typer.Option("--skip", min=0, help="How many rows to pass over.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows.")] = 5,
     set_: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Read a step's documents, kept or dropped, in the terminal.
+    """Read any step's documents, kept or dropped, its signals or its token shards in the terminal.
 
     Example: seodang peek configs/quickstart.yaml clean.web --dropped rules.gopher_mean_word_length
     """
-    from pipeline.commands.peek import show_documents
+    from pipeline.commands.peek import Page, show_documents
 
-    show_documents(config, step, dropped, where, limit, set_ or [], as_json=json)
+    show_documents(config, step, Page(table, dropped, where, skip, limit), set_ or [], as_json=json)
 
 
 @app.command()
@@ -212,6 +216,30 @@ def export(
     from pipeline.commands.model import export_phase
 
     export_phase(config, phase, set_ or [])
+
+
+@app.command()
+def takedown(
+    config: Curriculum,
+    url: Annotated[
+        list[str] | None, typer.Option("--url", metavar="PATTERN", help="An address; `*` is anything.")
+    ] = None,
+    identity: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="A document's id.")] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="DOMAIN", help="A domain with all below it.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    look: Annotated[bool, typer.Option("--look", help="Only tell where the documents lie; take nothing down.")] = False,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Tell where documents and what was made from them lie, and keep them out of every later run.
+
+    Example: seodang takedown configs/quickstart.yaml --url 'https://example.org/users/*' --reason "owner's request"
+    """
+    from pipeline.commands.takedown import take_down
+
+    take_down(config, {"url": url, "id": identity, "domain": domain}, reason, set_ or [], write=not look, as_json=json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ as execution. The graph, in order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,17 +25,20 @@ from pipeline.core.provenance import SourceCard, load_card
 from pipeline.core.record import finished, read_record
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import Step
+from pipeline.core.takedown import FILE_ENDING, TakedownList, read_takedowns
 from pipeline.curriculum import KIND as TRAIN_KIND
 from pipeline.curriculum import VERSION as TRAIN_VERSION
 from pipeline.curriculum import TrainConfig, mix_step
 from pipeline.executors.config import ExecutionConfig, check_patterns
 from pipeline.graph import Graph
+from pipeline.reviews import check_training, origins
 from stages.catalog import block_config, load, resolve
 from stages.catalog import entry as block_entry
 from stages.config import BlockSpec, CleanConfig, SourceConfig
 from stages.encode import EncodeConfig
 from stages.sources import expand_paths, file_content, source_content, step_paths
 from stages.split import SplitConfig
+from stages.takedown import TAKEDOWNS
 from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
 from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, endpoint_binding
 from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
@@ -53,6 +56,7 @@ class Curriculum(Config):
     name: str = Field(min_length=1)
     store: str = Field(min_length=1)  # folder of all outputs
     seed: int = Field(default=0, ge=0)
+    takedowns: str | None = None  # list of `seodang takedown`; null: beside the store, STORE.takedowns.jsonl
     sources: dict[str, SourceConfig] = Field(min_length=1)
     clean: tuple[dict[str, Any], ...] = ()  # ordered blocks, each a mapping of one name to its options
     split: SplitConfig = SplitConfig()
@@ -74,6 +78,19 @@ class Curriculum(Config):
             message = f"the store is a local or mounted folder in this version, not `{store}`; sources may be any URL"
             raise ValueError(message)
         return store
+
+    @property
+    def takedown_list(self) -> Path:
+        """The file of the takedown list, whether or not there is one."""
+        return Path(self.takedowns or f"{self.store.rstrip('/')}{FILE_ENDING}")
+
+    @property
+    def card_files(self) -> dict[str, str]:
+        return {name: source.card for name, source in self.sources.items()}
+
+    def origins(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The sources behind sources and synthetic sets."""
+        return origins(names, self.sources, {name: getattr(one, "from_", ()) for name, one in self.synth.items()})
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,7 @@ def open_curriculum(path: Path, overrides: Sequence[str] = ()) -> Opened:
     curriculum = validate(Curriculum, located)
     check_names(curriculum, located)
     cards = {name: load_card(source.card) for name, source in curriculum.sources.items()}
+    check_reviews(curriculum, cards, located)
     graph = Layout(curriculum, located, cards).graph()
     check_patterns(curriculum.execution, graph.nodes, located)
     return Opened(path, curriculum, cards, graph)
@@ -151,6 +169,22 @@ def check_names(curriculum: Curriculum, located: Located) -> None:
         seen.add(phase.name)
 
 
+def check_reviews(curriculum: Curriculum, cards: Mapping[str, SourceCard], located: Located) -> None:
+    """Every source that a synthetic set or a mix names may be trained on. Raises `ConfigError` with file and line."""
+    names = [*curriculum.sources, *curriculum.synth]
+    users: list[tuple[str, Iterable[str], Loc]] = [
+        (f"synthetic set `{name}`", curriculum.origins([name]), ("synth", name)) for name in curriculum.synth
+    ]
+    for mix_name, mix in curriculum.mixes.items():
+        for component_name, component in mix.components.items():
+            taken = [name for name in names if any(fnmatchcase(name, pattern) for pattern in component.from_)]
+            loc = ("mixes", mix_name, "components", component_name)
+            user = f"component `{component_name}` of mix `{mix_name}`"
+            users.append((user, curriculum.origins(taken), loc))
+    for user, sources, loc in users:
+        check_training(user, sources, cards, curriculum.card_files, located.where((*loc, "from")))
+
+
 def _matches(kind: str, pattern: str, names: Mapping[str, Any] | Sequence[str], located: Located, loc: Loc) -> None:
     if not any(fnmatchcase(name, pattern) for name in names):
         raise unknown_name(kind, pattern, names, where=located.where(loc))
@@ -164,6 +198,7 @@ class Layout:
         self.located = located
         self.cards = cards
         self.store = Path(curriculum.store)
+        self.takedowns: TakedownList = read_takedowns(curriculum.takedown_list)
         self.laid = Graph(self.store, ())
 
     def graph(self) -> Graph:
@@ -219,11 +254,24 @@ class Layout:
         where = self.located.where(("sources", name, "read", "paths"))
         files = expand_paths(source.read, Path(), where=where)
         specs, paths, content = self.block_files(blocks)
-        config = CleanConfig(source=name, read=source.read.replaced(paths=()), card=self.cards[name], blocks=specs)
+        config = CleanConfig(
+            source=name, read=source.read.replaced(paths=()), card=self.cards[name].terms(), blocks=specs
+        )
         content["source"] = source_content(files, self.store / CACHE_FOLDER)
         paths |= step_paths(files)
+        self.take_down(name, content["source"], content, paths)
         step = Step(f"clean.{name}", "stages.clean", CLEAN_VERSION, config, {}, CLEAN_WORK, content, paths)
         return self.laid.add(step).step.name
+
+    def take_down(
+        self, name: str, source_files: str, content: dict[str, str], paths: dict[str, tuple[str, ...]]
+    ) -> None:
+        """Give a step the takedown list, and what of it concerns the step as identity."""
+        concerns = self.takedowns.identity(name, source_files)
+        if concerns:
+            content[TAKEDOWNS] = concerns
+        if self.takedowns.entries:
+            paths[TAKEDOWNS] = (str(self.curriculum.takedown_list),)
 
     def document_step(self, name: str, blocks: list[ListedBlock], inputs: Mapping[str, str]) -> str:
         specs, paths, content = self.block_files(blocks)
@@ -265,8 +313,18 @@ class Layout:
         inputs = {} if kind == "reasoning" else {"documents": SPLIT}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
-        guards = [one for group in self.grouped_blocks() for one in group if one.name == "decontaminate"]
-        return self.document_step(f"guard.{name}", guards, {"documents": made}) if guards else made
+        return self.guard(name, made)
+
+    def guard(self, name: str, made: str) -> str:
+        """A synthetic set's own decontamination and takedowns, where there are any."""
+        blocks = [one for group in self.grouped_blocks() for one in group if one.name == "decontaminate"]
+        specs, paths, content = self.block_files(blocks)
+        self.take_down(name, "", content, paths)
+        if not specs and TAKEDOWNS not in content:
+            return made
+        config, inputs = CleanConfig(blocks=specs), {"documents": made}
+        step = Step(f"guard.{name}", "stages.clean", CLEAN_VERSION, config, inputs, CLEAN_WORK, content, paths)
+        return self.laid.add(step).step.name
 
     def encode(self, name: str, documents: str) -> str:
         inputs = {"documents": documents, "tokenizer": TOKENIZER}

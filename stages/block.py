@@ -44,6 +44,7 @@ class Outcome:
         details: [dropped] the value and threshold, the place, …; may be empty.
         counts: Changes made, for example `{"pii.email_masked": 3}`; summed over batches and shards.
         signals: A side table keyed by a string column `id` (one column per name@version), or None.
+        evidence: Further tables about dropped rows, by name: each becomes a folder beside `dropped/`.
     """
 
     kept: pa.Table
@@ -52,6 +53,7 @@ class Outcome:
     details: list[str]
     counts: Mapping[str, int] = field(default_factory=dict)
     signals: pa.Table | None = None
+    evidence: Mapping[str, pa.Table] = field(default_factory=dict)
     dropped_langs: list[str | None] | None = None  # [dropped] what a block found out about rows before dropping them
 
 
@@ -67,6 +69,7 @@ def outcome(
     *,
     counts: Mapping[str, int] | None = None,
     signals: pa.Table | None = None,
+    evidence: Mapping[str, pa.Table] | None = None,
     langs: Sequence[str | None] | None = None,
 ) -> Outcome:
     """An `Outcome` that keeps every row of `documents` (already changed, same number of rows) not in `dropped`.
@@ -86,6 +89,7 @@ def outcome(
         details=[one.detail for one in ordered],
         counts=dict(counts or {}),
         signals=signals,
+        evidence=dict(evidence or {}),
         dropped_langs=[langs[one.row] for one in ordered] if langs is not None else None,
     )
 

@@ -8,7 +8,7 @@ give other bytes. `path_fields` are options that name files: the files' content 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +32,7 @@ class BlockEntry:
         scope: Per document, or over the whole corpus.
         version: Of its output bytes.
         path_fields: Names of options (`tuple[str, ...]`) that hold paths or globs.
+        report: Import path of `(folder, config, paths) -> fact`, called once when a step with the block is finished.
     """
 
     name: str
@@ -40,6 +41,7 @@ class BlockEntry:
     scope: Literal["document", "global"] = "document"
     version: int = 1
     path_fields: tuple[str, ...] = ()
+    report: str = ""
 
 
 BLOCKS: dict[str, BlockEntry] = {
@@ -49,7 +51,8 @@ BLOCKS: dict[str, BlockEntry] = {
             "compliance",
             "stages.compliance:ComplianceConfig",
             "stages.compliance:make",
-            path_fields=("block_lists",),
+            version=2,
+            path_fields=("block_lists", "opt_out_lists", "robots_txt", "ai_txt", "tdmrep"),
         ),
         BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=2),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
@@ -71,7 +74,9 @@ BLOCKS: dict[str, BlockEntry] = {
             "decontaminate",
             "stages.decontaminate:DecontaminateConfig",
             "stages.decontaminate:make",
+            version=2,
             path_fields=("against",),
+            report="stages.contamination:report",
         ),
         BlockEntry("datatrove", "stages.adapters:DatatroveConfig", "stages.adapters:make"),
         *(
@@ -148,5 +153,19 @@ def make_block(spec: BlockSpec, number: int, paths: Mapping[str, tuple[str, ...]
             f"`{spec.name}` works over the whole corpus and is no per-document block",
             fix="the graph gives it a step of its own",
         )
-    own = {field: paths.get(path_key(number, spec.name, field), ()) for field in found.path_fields}
-    return load(found.make)(spec.config, own, **context)
+    return load(found.make)(spec.config, own_paths(found, number, paths), **context)
+
+
+def own_paths(found: BlockEntry, number: int, paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The files of the block at place `number`, by option."""
+    return {field: paths.get(path_key(number, found.name, field), ()) for field in found.path_fields}
+
+
+def block_reports(specs: Sequence[BlockSpec], folder: Path, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What the blocks of a finished step report, by block."""
+    found = [(number, spec, entry(spec.name)) for number, spec in enumerate(specs)]
+    return {
+        spec.name: load(one.report)(folder, spec.config, own_paths(one, number, paths))
+        for number, spec, one in found
+        if one.report
+    }

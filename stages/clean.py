@@ -6,6 +6,7 @@ source's files, grouped or cut by size (`stages.sources.shard_parts`), or one fo
 documents_in + documents_split == documents_out + the sum of dropped. A record whose id an earlier one of the shard has
 is dropped; ids that several shards hold are counted and named in the record's facts (`repeated_ids`), since no shard
 may read another one. Memory: one batch and one row group, whatever a shard holds.
+from stages.takedown import takedown_filters
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class CleanWork:
         return total
 
 
+from stages.takedown import takedown_filters
+
+
 def _batches(task: StepTask, shard: int) -> Iterator[ReadBatch]:
     config: CleanConfig = task.config
     if config.read is not None and config.card is not None:
@@ -88,7 +92,7 @@ def _input_files(task: StepTask) -> list[Path]:
 
 
 def _blocks(task: StepTask) -> list[Block]:
-    """Compliance with the source's card first, with the options that the configuration lists for it, if any."""
+    """Takedowns first and last; compliance with the source's card, with the options listed for it, if any; the rest."""
     config: CleanConfig = task.config
     listed = list(enumerate(config.blocks))
     first = [(number, spec) for number, spec in listed if spec.name == COMPLIANCE]
@@ -97,7 +101,7 @@ def _blocks(task: StepTask) -> list[Block]:
     if config.card is not None and not checks:
         default = BlockSpec(name=COMPLIANCE, config=load(BLOCKS[COMPLIANCE].config)())
         checks = [make_block(default, 0, {}, card=config.card)]
-    return [*checks, *blocks]
+    return [*takedown_filters(task.paths), *checks, *blocks, *takedown_filters(task.paths)]
 
 
 def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.core.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA, ROW_GROUP_ROWS, table_from_rows, write_table
 from pipeline.core.files import atomic_path
 from pipeline.core.record import ShardResult
+from pipeline.core.takedown import REASON as TAKEN_DOWN
 from stages.block import SPLIT, Outcome
 from stages.language import UNDETERMINED
 from stages.read import ReadBatch
@@ -29,6 +30,7 @@ from stages.read import ReadBatch
 pc: Any = pyarrow.compute  # its functions are made at import and have no types
 GROUP_ROWS = ROW_GROUP_ROWS
 GROUP_BYTES = 32 << 20
+WITHHELD = frozenset({TAKEN_DOWN})  # reasons of which no text is kept
 KEPT_SAMPLES = 50  # dropped texts kept a reason and shard
 SAMPLE_BYTES = 64 << 20  # of them together: a few huge texts must not fill the memory
 _DESCRIBED = ["id", "source", "url", "lang"]  # columns of a dropped row that the document has
@@ -124,9 +126,8 @@ class ShardOutput:
         seen = Counter[str]()
         for reason, size in zip(reasons, sizes, strict=True):
             seen[reason] += 1
-            sampled.append(
-                self.reasons[reason] + seen[reason] <= KEPT_SAMPLES and self._sample_bytes + size <= SAMPLE_BYTES
-            )
+            few = self.reasons[reason] + seen[reason] <= KEPT_SAMPLES
+            sampled.append(few and reason not in WITHHELD and self._sample_bytes + size <= SAMPLE_BYTES)
             self._sample_bytes += size if sampled[-1] else 0
         columns = {name: chosen[name] for name in _DESCRIBED}
         if langs is not None:

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from pipeline.core.config import Config
-from pipeline.core.provenance import SourceCard
+from pipeline.core.provenance import SourceTerms
 
 Kind = Literal["warc", "jsonl", "parquet", "text", "html", "source-tree", "python-stdlib"]
 
@@ -74,13 +74,13 @@ class CleanConfig(Config):
     Attributes:
         source: Name of the source that is read, or an empty string when documents of other steps are cleaned further.
         read: How it is read, its `paths` empty; None when documents of other steps are cleaned further.
-        card: The source card; None when there is no source.
+        card: The terms of the source card; None when there is no source.
         blocks: The blocks after compliance, in order.
     """
 
     source: str = ""
     read: ReadConfig | None = None
-    card: SourceCard | None = None
+    card: SourceTerms | None = None
     blocks: tuple[BlockSpec, ...] = ()
 
     @model_validator(mode="after")

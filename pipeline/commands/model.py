@@ -10,10 +10,12 @@ from pipeline.commands.plan import print_json
 from pipeline.commands.terminal import console, table
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import write_json
+from pipeline.core.plans import read_plan
 from pipeline.core.record import finished, read_record
 from pipeline.core.tokenizer import Tokenizer
 from pipeline.curriculum import Phase, Surroundings
 from pipeline.recipe import Opened, open_curriculum
+from pipeline.reviews import check_release
 
 LOGIT_TOLERANCE = 1e-4  # float32, largest difference of any logit; models of a few layers stay below 1e-5
 
@@ -43,6 +45,14 @@ def trained(config: Path, phase: str, overrides: Sequence[str]) -> Trained:
     folder = opened.graph.node(f"train.{wanted}").folder
     path = opened.graph.node("tokenizer").folder / "tokenizer.json"
     return Trained(opened, wanted, folder / str(read_record(folder).facts["checkpoint"]), Tokenizer.load(path), path)
+
+
+def trained_on(opened: Opened, phase: str) -> tuple[str, ...]:
+    """The sources whose tokens the model of a finished phase has seen, through synthetic sets too."""
+    record = read_record(opened.graph.node(f"train.{phase}").folder)
+    plan = read_plan(opened.graph.store, opened.graph.store / record.facts["mix_folders"][-1])
+    shares = (share for segment in plan.segments for share in segment.shares if share.tokens_planned)
+    return opened.curriculum.origins(share.source for share in shares)
 
 
 def evaluate_phase(config: Path, phase: str, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -110,7 +120,10 @@ def export_phase(config: Path, phase: str, overrides: Sequence[str]) -> None:
     from trainer.phase import load_model
 
     found = trained(config, phase, overrides)
-    folder = found.opened.graph.store / "export" / found.phase
+    opened = found.opened
+    # Before anything is written: a refused model leaves no export behind.
+    check_release(found.phase, trained_on(opened, found.phase), opened.cards, opened.curriculum.card_files)
+    folder = opened.graph.store / "export" / found.phase
     model, info = load_model(found.checkpoint)
     export_to_transformers(model, model.config, found.tokenizer_path, folder)
     difference = largest_logit_difference(model, folder)

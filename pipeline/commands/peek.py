@@ -1,68 +1,146 @@
-"""`seodang peek`: a step's documents, kept or dropped, in the terminal."""
+"""`seodang peek`: what lies in a step's folder, row by row, in the terminal.
+
+Contract: any table of a step that has rows (documents, dropped ones, held-out ones, signals, evidence, statistics of
+benchmark items), and the token shards of an encode step, decoded. Rows come in the order in which they are stored;
+`--where` filters over the columns, `--skip` and `--limit` page. Cost: only the rows shown are read whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
 from pipeline.commands.plan import print_json
 from pipeline.commands.terminal import console
-from pipeline.core.documents import document_files
 from pipeline.core.errors import ConfigError, InputError, unknown_name
+from pipeline.core.files import PARTIAL
 from pipeline.core.record import read_record
+from pipeline.core.shards import TokenShard, shard_stems
+from pipeline.core.tokenizer import Tokenizer
 from pipeline.recipe import open_curriculum
 
 SHOWN_CHARACTERS = 1500
+DOCUMENTS, DROPPED, TOKENS = "documents", "dropped", "tokens"
+ANY = "all"
+FILE, ROW = "shard", "row"  # where a row stands: columns that every table gets
+TEXT_COLUMNS = ("text", "excerpt", "messages")
 
 
-def show_documents(
-    config: Path, step: str, dropped: str, where: str, limit: int, overrides: Sequence[str], *, as_json: bool
-) -> None:
-    """Print up to `limit` documents of a finished step that fit `where`."""
-    node = open_curriculum(config, overrides).graph.node(step)
+@dataclass(frozen=True)
+class Page:
+    """Which rows are asked for."""
+
+    table: str
+    reason: str = ""  # of dropped documents; empty or `all`: any
+    where: str = ""  # SQL condition
+    skip: int = 0
+    limit: int = 5
+
+
+def show_documents(config: Path, step: str, page: Page, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Print rows of a finished step that fit the page."""
+    graph = open_curriculum(config, overrides).graph
+    node = graph.node(step)
     record = read_record(node.folder)
-    rows = find(node.folder, dropped, where, limit)
-    if not rows and dropped not in ("", "all") and dropped not in record.dropped:
-        raise unknown_name("drop reason", dropped, [*record.dropped, "all"], where=step)
+    found = tables_of(node.folder)
+    page = chosen_table(page, found, step)
+    if page.table == DROPPED and page.reason not in ("", ANY, *record.dropped):
+        raise unknown_name("drop reason", page.reason, [*record.dropped, ANY], where=step)
+    rows, total = find(found[page.table], page)
+    if page.table == TOKENS:
+        tokenizer = graph.node(node.step.inputs["tokenizer"]).folder
+        rows = [decoded(row, node.folder, Tokenizer.load(tokenizer)) for row in rows]
     if as_json:
         print_json(rows)
         return
     for row in rows:
         console.print(panel(row))
-    shown = "dropped" if dropped else "kept"
-    console.print(f"{len(rows)} of {step}'s {shown} documents")
+    last = page.skip + len(rows)
+    more = f"; the next: --skip {last}" if last < total else ""
+    console.print(f"{page.skip + 1 if rows else 0}–{last} of {total} rows of {step}'s {page.table}{more}")
 
 
-def find(folder: Path, dropped: str, where: str, limit: int) -> list[dict[str, Any]]:
-    """Rows of the kept or dropped tables. Raises `ConfigError` for a condition that does not fit the columns."""
-    paths = sorted((folder / "dropped").glob("[0-9]*.parquet")) if dropped else document_files(folder)
-    if not paths:
-        raise InputError("this step holds no documents", where=str(folder), fix="peek at a clean, dedup or synth step")
-    lazy = pl.scan_parquet(paths)
-    if dropped and dropped != "all":
-        lazy = lazy.filter(pl.col("reason") == dropped)
+def tables_of(folder: Path) -> dict[str, list[Path]]:
+    """Every table of a step's folder with its files, in order; token shards by their document tables."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*/*.parquet")):
+        if not path.name.startswith(PARTIAL):
+            found.setdefault(path.parent.name, []).append(path)
+    return found
+
+
+def chosen_table(page: Page, found: dict[str, list[Path]], step: str) -> Page:
+    """The page with its table settled. Raises `InputError` and `ConfigError` where there is none of it."""
+    if not found:
+        fix = "peek at a clean, dedup, synth or encode step"
+        raise InputError("this step holds no tables", where=step, fix=fix)
+    if page.reason and page.table not in ("", DROPPED):
+        raise ConfigError("--dropped and --table name two tables", fix="give one of them")
+    first = DOCUMENTS if DOCUMENTS in found else next(iter(found))
+    table = DROPPED if page.reason else page.table or first
+    if table not in found:
+        raise unknown_name("table", table, found, where=step)
+    return Page(table, page.reason, page.where, page.skip, page.limit)
+
+
+def find(paths: Sequence[Path], page: Page) -> tuple[list[dict[str, Any]], int]:
+    """(rows of the page, how many fit in all). Raises `ConfigError` for a condition that does not fit the columns."""
+    parts = (pl.scan_parquet(path).with_row_index(ROW).with_columns(pl.lit(path.name).alias(FILE)) for path in paths)
+    lazy = pl.concat(parts, how="diagonal")
+    if page.table == DROPPED and page.reason not in ("", ANY):
+        lazy = lazy.filter(pl.col("reason") == page.reason)
     try:
-        if where:
-            lazy = lazy.filter(pl.sql_expr(where))
-        return lazy.head(limit).collect().to_dicts()
+        if page.where:
+            lazy = lazy.filter(pl.sql_expr(page.where))
+        total = int(lazy.select(pl.len()).collect().item())
+        return lazy.slice(page.skip, page.limit).collect().to_dicts(), total
     except pl.exceptions.PolarsError as error:
-        columns = ", ".join(pl.scan_parquet(paths).collect_schema().names())
+        columns = ", ".join(lazy_columns(paths))
         what = f"not a condition over the columns ({str(error).splitlines()[0]})"
         raise ConfigError(what, where="--where", fix=f"columns: {columns}") from None
 
 
+def lazy_columns(paths: Sequence[Path]) -> list[str]:
+    """The columns a condition may use."""
+    return [
+        *dict.fromkeys(name for path in paths for name in pl.scan_parquet(path).collect_schema().names()),
+        FILE,
+        ROW,
+    ]
+
+
+def decoded(row: dict[str, Any], folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A row of a token shard's document table with its text, and how many of its tokens count in the loss."""
+    stem = next(stem for stem in shard_stems(folder) if row[FILE].startswith(f"{stem.name}."))
+    shard = TokenShard.open(stem)
+    tokens = slice(row["start"], row["start"] + row["length"])
+    counted = row["length"] if shard.loss is None else int(shard.loss[tokens].sum())
+    return {**row, "tokens_in_loss": counted, "text": tokenizer.decode(shard.token_ids[tokens].tolist())}
+
+
 def panel(row: dict[str, Any]) -> Panel:
-    """One document: its columns on top, its text below."""
-    facts = {
-        key: value for key, value in row.items() if key not in ("text", "messages") and value not in (None, [], "")
-    }
+    """One row: its columns on top, its text below."""
+    facts = {key: value for key, value in row.items() if key not in TEXT_COLUMNS and value not in (None, [], "")}
     head = Text("  ".join(f"{key}={value}" for key, value in facts.items()), style="dim")
-    text = row.get("text")
-    body = "(text not kept: only the first of each reason are)" if text is None else str(text)
+    body = body_of(row)
     cut = body if len(body) <= SHOWN_CHARACTERS else f"{body[:SHOWN_CHARACTERS]} … ({len(body):,} characters)"
-    return Panel(Text.assemble(head, "\n\n", cut), title=str(row["id"]), title_align="left")
+    title = escape(str(row.get("id") or row.get("item") or row[ROW]))
+    return Panel(Text.assemble(head, "\n\n", cut) if cut else head, title=title, title_align="left")
+
+
+def body_of(row: dict[str, Any]) -> str:
+    """What there is to read in a row: its text, its conversation, or the excerpt it has."""
+    if row.get("messages"):
+        return "\n".join(
+            f"[{one['role']}] {one.get('reasoning') or ''}{one['content'] or ''}" for one in row["messages"]
+        )
+    if "text" in row:
+        return str(row["text"]) if row["text"] is not None else "(text not kept: only the first of each reason are)"
+    return str(row.get("excerpt") or "")

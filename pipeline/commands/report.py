@@ -17,7 +17,7 @@ def write_report(config: Path, overrides: Sequence[str]) -> None:
     opened = open_curriculum(config, overrides)
     store = opened.graph.store
     path = store / "report.html"
-    gathered = gather(store, opened.graph, phase_views(opened), opened.cards)
+    gathered = gather(store, opened.graph, phase_views(opened), opened.cards, opened.curriculum.origins)
     write_page(store, path, opened.curriculum.name, gathered)
     console.print(f"report: [bold]{path}[/bold]")
 

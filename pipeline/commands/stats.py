@@ -1,4 +1,4 @@
-"""`seodang stats`: what is in each phase's mix, to the token."""
+"""`seodang stats`: what is in each phase's mix, to the token, and the mix's data card."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ def show_stats(config: Path, mix: str, overrides: Sequence[str], *, as_json: boo
             found[name] = read_json(path)
     if not found:
         raise InputError("no mix is planned yet", where=str(opened.graph.store), fix=f"seodang run {config}")
+    from pipeline.report.data_card import data_card
+
+    cards = {name: data_card(each, opened.cards, opened.curriculum.origins) for name, each in found.items()}
     if as_json:
-        print_json(found)
+        print_json({name: {**statistics, "data_card": cards[name]} for name, statistics in found.items()})
         return
-    from pipeline.report.terminal_stats import statistics_tables
+    from pipeline.report.terminal_stats import card_table, statistics_tables
 
     for name, statistics in found.items():
-        for part in statistics_tables(name, statistics):
+        for part in (*statistics_tables(name, statistics), card_table(name, cards[name])):
             console.print(part)

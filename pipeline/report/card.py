@@ -37,6 +37,7 @@ def card_section(gathered: Gathered) -> Markup:
     parts = [_licenses(gathered)]
     if gathered.cards:
         parts.append(_overview(gathered))
+        parts += _mixes(gathered)
         parts += [folded(f"Source card: {name}", _fields(card)) for name, card in gathered.cards.items()]
     else:
         parts.append(missing("No source cards were given to this page."))
@@ -110,6 +111,30 @@ def _overview(gathered: Gathered) -> Markup:
     return table("Sources and their reviews", columns, rows)
 
 
+def _mixes(gathered: Gathered) -> list[Markup]:
+    """The data card of every segment."""
+    columns = (
+        "source", "planned tokens", "share", "licence", "made from", "personal data", "collection", "training",
+        "release",
+    )  # fmt: skip
+    found: list[Markup] = []
+    for segment in (one for phase in gathered.phases for one in phase.segments if one.data_card and one.segment):
+        rows: list[tuple[Cell, ...]] = [
+            (
+                row["source"],
+                row["tokens"],
+                Share(row["share"], 1),
+                row["licence"],
+                ", ".join(row["made_from"]) or None,
+                *(row[name] for name in ("personal_data", "collection", "training", "release")),
+            )
+            for row in segment.data_card
+        ]
+        assert segment.segment is not None
+        name = f"Data card of the mix {segment.segment.name}"
+        found.append(folded(name, table(name, columns, rows)))
+    return found
+
+
 def _fields(card: SourceCard) -> Markup:
-    values = card.model_dump()
-    return facts((TITLES.get(name, name), str(value) or None) for name, value in values.items())
+    return facts((title, str(getattr(card, name)) or None) for name, title in TITLES.items())

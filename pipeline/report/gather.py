@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.documents import read_dropped
+from pipeline.core.documents import read_dropped, read_table
 from pipeline.core.files import read_json
 from pipeline.core.plans import Segment, read_plan
 from pipeline.core.provenance import SourceCard
@@ -22,6 +22,8 @@ from pipeline.core.record import Record, finished, read_record
 from pipeline.core.runlog import read_lines
 from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
+from pipeline.report.data_card import data_card
+from stages.contamination import ITEM_SCHEMA, ITEMS
 
 UNDETERMINED = "und"  # BCP-47: the language of a document that has none
 GATE_FILE = re.compile(r"gate-(\d+)\.json")
@@ -57,6 +59,7 @@ class StepFacts:
     record: Record | None
     by_source: Mapping[str, Tally] = field(default_factory=dict)
     by_language: Mapping[str, Tally] = field(default_factory=dict)
+    quoted_items: tuple[Mapping[str, Any], ...] = ()  # of benchmarks, those that a document quotes
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class SegmentFacts:
     stats: Mapping[str, Any]
     consumed_rows: int = 0
     consumed: Composition = field(default_factory=dict)  # group -> name -> tokens trained on
+    data_card: tuple[Mapping[str, Any], ...] = ()  # rows of `pipeline.report.data_card`
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ class Gathered:
 
 
 def gather(
-    store: Path, graph: Graph, phases: Sequence[PhaseView], cards: Mapping[str, SourceCard] | None = None
+    store: Path,
+    graph: Graph,
+    phases: Sequence[PhaseView],
+    cards: Mapping[str, SourceCard] | None = None,
+    origins: Callable[[Iterable[str]], Sequence[str]] = tuple,
 ) -> Gathered:
     """Everything the page shows about `graph` and `phases`.
 
@@ -111,11 +119,26 @@ def gather(
         graph: The curriculum's steps, finished or not.
         phases: In order.
         cards: Source -> its card.
+        origins: The sources behind names of sources and synthetic sets.
 
     Raises `InputError` when a record, plan or table is of another version or unreadable.
     """
     steps = tuple(_step(store, node) for node in graph.nodes.values())
-    return Gathered(steps, tuple(_phase(store, view) for view in phases), dict(sorted((cards or {}).items())))
+    known = dict(sorted((cards or {}).items()))
+
+    found = [_carded(_phase(store, view), known, origins) for view in phases]
+    return Gathered(steps, tuple(found), known)
+
+
+def _carded(
+    phase: PhaseFacts, cards: Mapping[str, SourceCard], origins: Callable[[Iterable[str]], Sequence[str]]
+) -> PhaseFacts:
+    """The phase with the data card of each planned segment."""
+    segments = (
+        replace(one, data_card=tuple(data_card(one.stats, cards, origins)) if one.stats and cards else ())
+        for one in phase.segments
+    )
+    return replace(phase, segments=tuple(segments))
 
 
 def _step(store: Path, node: Node) -> StepFacts:
@@ -128,7 +151,14 @@ def _step(store: Path, node: Node) -> StepFacts:
     if record.dropped and not (by_source and by_language):
         from_source, from_language = _tallies_of_dropped(node.folder)
         by_source, by_language = by_source or from_source, by_language or from_language
-    return StepFacts(name, kind, folder, record, by_source, by_language)
+    return StepFacts(name, kind, folder, record, by_source, by_language, _quoted_items(node.folder))
+
+
+def _quoted_items(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    path = folder / ITEMS / "items.parquet"
+    if not path.is_file():
+        return ()
+    return tuple(row for row in read_table(path, ITEM_SCHEMA).to_pylist() if row["documents"])
 
 
 def _tallies(stored: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Tally]:

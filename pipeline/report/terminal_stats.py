@@ -125,6 +125,25 @@ def excluded_table(stats: Stats) -> Table:
     return _table("Excluded documents", ("component", "source", "reason", "documents", "tokens"), excluded(stats))
 
 
+def card_table(name: str, card: Sequence[Mapping[str, Any]]) -> Table:
+    """A mix's data card (`pipeline.report.data_card`), without the origins, which are long."""
+    points = ("collection", "training", "release")
+    columns = ("source", "tokens", "share", "licence", "made from", "personal data", *points)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            row["source"],
+            row["tokens"],
+            Share(row["share"], 1),
+            row["licence"],
+            ", ".join(row["made_from"]) or NOTHING,
+            row["personal_data"],
+            *(row[point] for point in points),
+        )
+        for row in card
+    ]
+    return _table(f"Data card of {name}: sources, licences and reviews", columns, rows)
+
+
 def unicode_bars(values: Sequence[int], cells: int = BAR_CELLS) -> list[str]:
     """A bar an amount, the longest `cells` wide, in eighths of a cell; more than nothing is never invisible."""
     most = max(values, default=0)

@@ -6,14 +6,20 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.documents import document_id, table_from_rows, text_hash
+from pipeline.core.documents import document_id, table_from_rows, text_hash, write_table
 from pipeline.core.errors import InputError
+from stages.benchmark_files import BenchmarkFields, read_items
 from stages.block import verify
-from stages.decontaminate import Decontaminate, DecontaminateConfig, content, make
+from stages.decontaminate import Decontaminate, DecontaminateConfig, make
+from stages.dedup.segment import segment, tables
+from stages.quotation import folded_characters, keys_of, part_keys, search_keys, search_parts, token_starts
 
 QUESTIONS = {
     "en": "A baker fills nineteen baskets with seven loaves each and sells eleven of the baskets. How many are left?",
@@ -147,10 +153,111 @@ def test_bad_benchmark_files_are_named(tmp_path: Path) -> None:
         make(DecontaminateConfig(), {})
 
 
-def test_content_is_identity(tmp_path: Path) -> None:
-    one = benchmark(tmp_path / "one.jsonl", {"question": "a"})
-    two = benchmark(tmp_path / "two.jsonl", {"question": "b"})
-    assert content([one, two]) == content([two, one])
-    before = content([one])
-    benchmark(tmp_path / "one.jsonl", {"question": "c"})
-    assert content([one]) != before
+def evidence(made: Decontaminate, *texts: str) -> list[dict[str, object]]:
+    table = made.apply(documents(*texts)).evidence.get("decontamination")
+    return table.to_pylist() if table is not None else []
+
+
+def test_every_item_a_document_quotes_is_in_the_evidence(tmp_path: Path) -> None:
+    items = [{"qid": f"{lang}-1", "question": QUESTIONS[lang]} for lang in ("en", "de")]
+    made = block(tmp_path, *items, mapping={"ben*": BenchmarkFields(id="qid", name="puzzles")})
+    before, after = AROUND["en"]
+    rows = evidence(made, before, f"{before} {QUESTIONS['en']} {after} {QUESTIONS['de']}")
+    assert {(row["record"], row["method"]) for row in rows} == {
+        (f"{lang}-1", how) for lang in ("en", "de") for how in ("ngram", "substring")
+    }
+    for row in rows:
+        lang = str(row["record"])[:2]
+        assert (row["id"], row["benchmark"], row["field"]) == (document_id("web", "1"), "puzzles", "question")
+        assert row["quoted"] == row["of"] > 0
+        assert str(row["excerpt"]).startswith(QUESTIONS[lang][:40])
+
+
+def test_partly_quoted_items_say_how_much(tmp_path: Path) -> None:
+    words = [f"w{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
+    made = block(tmp_path, {"text": " ".join(words)}, methods=("ngram",))
+    (row,) = evidence(made, "so " + " ".join(words[5:20]))
+    assert (row["quoted"], row["of"]) == (3, 14)
+    assert str(row["excerpt"]).startswith("wf wg")
+
+
+def test_items_that_share_their_text_are_all_named(tmp_path: Path) -> None:
+    made = block(tmp_path, *({"question": QUESTIONS["es"]} for _ in range(3)))
+    rows = evidence(made, QUESTIONS["es"])
+    assert sorted({str(row["item"]) for row in rows}) == [f"bench.jsonl:{n}" for n in (1, 2, 3)]
+
+
+def test_the_report_counts_each_item_and_what_cannot_be_found(tmp_path: Path) -> None:
+    from stages.contamination import report
+
+    paths = {"against": (benchmark(tmp_path / "b.jsonl", {"question": QUESTIONS["en"]}, {"question": "Why?"}),)}
+    config = DecontaminateConfig()
+    made = make(config, paths)
+    for shard, texts in enumerate([(QUESTIONS["en"],), ("nothing",), (QUESTIONS["en"] * 2, QUESTIONS["en"])]):
+        for table in made.apply(
+            documents(
+                *texts,
+            )
+        ).evidence.values():
+            renamed = table.set_column(
+                0, table.schema.field(0), [[f"{shard}{n}" for n in range(table.num_rows // 2) for _ in range(2)]]
+            )
+            write_table(tmp_path / "decontamination" / f"{shard:05d}.parquet", renamed)
+    assert report(tmp_path, config, paths) == {"b": {"items": 2, "too_short": 1, "items_quoted": 1, "documents": 3}}
+    rows = pq.read_table(tmp_path / "benchmarks" / "items.parquet").to_pylist()
+    assert [(row["item"], row["searched"], row["documents"]) for row in rows] == [
+        ("b.jsonl:1", "ngram+substring", 3),
+        ("b.jsonl:2", "", 0),
+    ]
+
+
+def test_parquet_benchmarks_and_nested_fields_give_the_same_items(tmp_path: Path) -> None:
+    records = [{"doc": {"stem": QUESTIONS["ko"]}, "choices": ["하나", "둘"], "uid": 7}]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "set.parquet")
+    jsonl = benchmark(tmp_path / "set.jsonl", *records)
+    fields = BenchmarkFields(fields=("doc.stem", "choices"))
+    of_parquet = read_items([str(tmp_path / "set.parquet")], fields, {})
+    of_jsonl = read_items([jsonl], fields, {})
+    assert [(i.text, i.record, i.field) for i in of_parquet] == [
+        (QUESTIONS["ko"], "7", "doc.stem"),
+        ("하나\n둘", "7", "choices"),
+    ]
+    assert [i.text for i in of_jsonl] == [i.text for i in of_parquet]
+    assert [i.place for i in of_parquet] == ["set.parquet:1"] * 2
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        read_items([str(tmp_path / "bad.parquet")], fields, {})
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(st.sampled_from("aB é\u0301한글のカ々漢。x9ไ\n-\u200d"), max_size=40))
+def test_tokens_begin_where_the_segmenter_begins_them(text: str) -> None:
+    data, known = np.frombuffer(text.encode(), np.uint8), tables()
+    hashes, _ = segment(data, 0, data.shape[0], known.kind, known.fold)
+    starts = token_starts(data, 0, data.shape[0], known.kind)
+    assert starts.shape == hashes.shape
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number + 1 < starts.shape[0] else data.shape[0]
+        alone, _ = segment(data[start:end], 0, int(end - start), known.kind, known.fold)
+        assert alone.tolist() == [hashes[number]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    text=st.text(st.sampled_from("ab c한の.é"), min_size=1, max_size=60),
+    item=st.text(st.sampled_from("ab c한の.é"), min_size=10, max_size=40),
+)
+def test_the_rolling_search_finds_what_the_written_keys_find(text: str, item: str) -> None:
+    known = tables()
+
+    def keys(one: str) -> np.ndarray:
+        data = np.frombuffer(one.encode(), np.uint8)
+        return part_keys(folded_characters(data, 0, data.shape[0], known.kind, known.fold), 4)
+
+    table = keys_of([np.unique(keys(item))])
+    data = np.frombuffer(text.encode(), np.uint8)
+    rolled = search_parts(data, 0, data.shape[0], known.kind, known.fold, 4, table.keys, table.items, table.filter)
+    assert rolled == search_keys(table.keys, table.items, table.filter, keys(text))
+    folded = "".join(c for c in text.casefold() if c.isalnum())
+    wanted = "".join(c for c in item.casefold() if c.isalnum())
+    assert (rolled >= 0) == any(wanted[at : at + 4] in folded for at in range(len(wanted) - 3))
