@@ -54,7 +54,7 @@ BLOCKS: dict[str, BlockEntry] = {
         BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make"),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
         BlockEntry("language", "stages.language:LanguageConfig", "stages.language:make", path_fields=("model",)),
-        BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make"),
+        BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make", version=2),
         BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make"),
         BlockEntry(
             "decontaminate",
