@@ -94,7 +94,7 @@ def published() -> RulesConfig:
 
 def ours(texts: list[str]) -> list[str | None]:
     signals = signals_table(table(texts), {"en": STOP_WORDS})
-    verdicts = judge(signals, ["en"] * len(texts), [None] * len(texts), published())
+    verdicts = judge(signals, published())
     return [None if verdict is None else verdict.rule for verdict in verdicts]
 
 
@@ -168,7 +168,7 @@ def test_with_datatroves_own_words_every_verdict_is_datatroves(data_root: Path) 
     gold = pq.read_table(data_root / "html_gold.parquet", columns=["text", "lang"]).to_pylist()
     texts = [one["text"][:6000] for one in gold if one["lang"] == "en"][::3]
     signals = signals_table(table(texts), {"en": STOP_WORDS}, "datatrove")
-    verdicts = judge(signals, ["en"] * len(texts), [None] * len(texts), published())
+    verdicts = judge(signals, published())
     filters = [GopherRepetitionFilter(), FineWebQualityFilter(), GopherQualityFilter()]
     expected = [all(one.filter(Document(text=text, id="0")) is True for one in filters) for text in texts]
     assert 10 < sum(expected) < len(expected) - 3
