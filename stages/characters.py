@@ -20,7 +20,7 @@ _ASSIGNED = 0x32000  # no letter, space or mark of those below lies in a higher 
 
 SPACE, LETTER, PUNCTUATION, SENTENCE_END, LINE_END, UNSPACED = 1, 2, 4, 8, 16, 32
 KIND_SHIFT = 8
-GAP, MARK, WORD, DIGIT, HANGUL, HAN, HIRAGANA, KATAKANA, LONE = range(9)
+GAP, MARK, WORD, DIGIT, HANGUL, HAN, HIRAGANA, KATAKANA = range(8)
 
 # datatrove's list as its filters know it: these, controls, and the sentence ends of all scripts.
 _PUNCTUATION = "!/—”:％１〈&(、━\\【#%「」，】；+^]~“《„';’{|∶´[=-`*．（–？！：$～«〉,><》)?）。…@_.\"}►»"
@@ -32,7 +32,7 @@ _FLAGS = {
     LINE_END: r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]",
     UNSPACED: r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]",
 }
-# Later kinds win. Scripts written without spaces that no rule here can split are taken character by character.
+# Later kinds win. Scripts that no rule here can split (Thai, Khmer) are words from space to space.
 _KINDS = {
     MARK: r"[^\w\s\x1c-\x1f]",
     WORD: r"\w",
@@ -41,7 +41,6 @@ _KINDS = {
     HAN: r"[\p{Han}々〆ヶ]",
     HIRAGANA: r"\p{Hiragana}",
     KATAKANA: r"[\p{Katakana}ー]",
-    LONE: r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}--\p{M}]",
 }
 
 

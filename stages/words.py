@@ -35,11 +35,14 @@ from stages.characters import (
     KIND_SHIFT,
     MARK,
     WORD,
+    before,
     classes,
     point_at,
     size_at,
 )
 from stages.function_words import HANGUL_FIRST, KANA_FIRST, LONGEST, contains, tables
+from stages.vietnamese import LONGEST_BYTES as _COMPOUND_BYTES
+from stages.vietnamese import has_compound, vietnamese
 
 if TYPE_CHECKING:
     from datatrove.utils.word_tokenizers import WordTokenizer
@@ -48,6 +51,10 @@ Segment = Callable[[str], list[str]]
 Segmenter = Literal["seodang", "datatrove"]
 DATATROVE_CODES = {"en": "eng", "de": "deu", "es": "spa", "vi": "vie", "ja": "jpn", "ko": "kor"}
 _POINT, _HYPHEN, _COMMA, _COLON, _SLASH, _EQUALS, _AT, _APOSTROPHE, _QUOTE = 46, 45, 44, 58, 47, 61, 64, 39, 0x2019
+_LESS, _MORE = 60, 62
+# How a language's words are written: technical strings hold together; so do hyphenated words; syllables are spaced.
+LOOSE, TIGHT, HYPHENATED, SYLLABLES = 0, 1, 2, 4
+_HABITS = {"ko": LOOSE, "ja": LOOSE, "zh": LOOSE, "de": TIGHT | HYPHENATED, "vi": SYLLABLES}
 _THREE = 3  # bytes of a syllable, a kana or a Chinese character of the first plane
 
 
@@ -74,7 +81,8 @@ def split(name: Segmenter, data: np.ndarray, offsets: np.ndarray, langs: Sequenc
         ConfigError: datatrove's tokenizer of a language needs a package that is not installed.
     """
     if name == "seodang":
-        return Words(data, *spans(data, offsets, classes(), *tables()))
+        habits = np.array([_HABITS.get(lang or "", TIGHT) for lang in langs], np.uint8)
+        return Words(data, *spans(data, offsets, habits, classes(), vietnamese(), *tables()))
     texts = [data[a:b].tobytes().decode() for a, b in pairwise(offsets.tolist())]
     found = [_datatrove(lang or "en").word_tokenize(text) for text, lang in zip(texts, langs, strict=True)]
     raw = [word.encode() for words in found for word in words]
@@ -128,7 +136,9 @@ def _datatrove(lang: str) -> WordTokenizer:
 def spans(
     data: np.ndarray,
     offsets: np.ndarray,
+    habits: np.ndarray,
     classes: np.ndarray,
+    compounds: np.ndarray,
     tails: np.ndarray,
     inner: np.ndarray,
     kana: np.ndarray,
@@ -141,6 +151,7 @@ def spans(
     count = 0
     for document in range(offsets.shape[0] - 1):
         at, stop = offsets[document], offsets[document + 1]
+        habit = habits[document]
         while at < stop:
             kind = classes[point_at(data, at)] >> KIND_SHIFT
             if kind == GAP:
@@ -156,13 +167,29 @@ def spans(
             if kind == KATAKANA:
                 at = _run(data, at, stop, classes, KATAKANA)
             elif kind == MARK:
-                at = _mark(data, at, stop, classes, at > offsets[document])
+                at = _mark(data, at, stop, classes, at > offsets[document], habit)
             else:
-                at = _word(data, at, stop, classes)
+                at = _word(data, at, stop, classes, habit)
+                if (
+                    habit & SYLLABLES
+                    and count > first[document]
+                    and _is_compound(data, starts[count - 1], ends[count - 1], starts[count], at, compounds)
+                ):
+                    count -= 1
             ends[count] = at
             count += 1
         first[document + 1] = count
     return starts[:count], ends[:count], first
+
+
+@njit(cache=True)
+def _is_compound(
+    data: np.ndarray, start: np.uint32, middle: np.uint32, next_start: np.uint32, end: int, compounds: np.ndarray
+) -> bool:
+    """Whether a syllable and the next, a space apart, are one Vietnamese word."""
+    if np.int64(next_start) != np.int64(middle) + 1 or data[middle] != 32 or end - np.int64(start) > _COMPOUND_BYTES:
+        return False
+    return has_compound(compounds, data, np.int64(start), end)
 
 
 @njit(cache=True)
@@ -173,38 +200,86 @@ def _run(data: np.ndarray, at: int, stop: int, classes: np.ndarray, kind: int) -
 
 
 @njit(cache=True)
-def _word(data: np.ndarray, at: int, stop: int, classes: np.ndarray) -> int:
+def _word(data: np.ndarray, at: int, stop: int, classes: np.ndarray, habit: np.uint8) -> int:
     """The end of a word of letters and digits that begins at `at`."""
     last = np.int64(0)
+    is_upper = True  # an abbreviation keeps its point in Vietnamese: TT. NĐ.
     while at < stop:
         point = point_at(data, at)
         size = size_at(data, at)
         kind = classes[point] >> KIND_SHIFT
-        if kind == MARK and at + size < stop:
-            after = point_at(data, at + size)
+        if kind == MARK:
+            marks = at + size
+            while marks < stop and classes[point_at(data, marks)] >> KIND_SHIFT == MARK:
+                marks += size_at(data, marks)
+            after = point_at(data, marks) if marks < stop else np.int64(32)
             next_kind = classes[after] >> KIND_SHIFT
-            if point == _COLON and after == _SLASH and at + 2 < stop and data[at + 2] == _SLASH:
-                return _address(data, at, stop, classes)
             if next_kind != WORD and next_kind != DIGIT:
+                if habit & SYLLABLES and point == _POINT and is_upper and marks == at + 1:
+                    at += 1
+                elif habit & TIGHT:
+                    while at < stop and _is_technical(np.int64(data[at])):
+                        at += 1
                 break
-            if point == _POINT:
+            if _is_scheme(data, at, stop):
+                return _address(data, at, stop, classes)
+            if marks > at + size:
+                if not habit & TIGHT or _is_dots(data, at, marks):
+                    break
+            elif point == _POINT:
                 if 97 <= last <= 122 and 65 <= after <= 90:  # the missing space after a sentence
                     break
-            elif point == _AT:
-                pass
-            elif point in (_HYPHEN, _COLON, _SLASH, _EQUALS):
-                if next_kind != DIGIT:
+                if habit & SYLLABLES and (next_kind != DIGIT or not 48 <= last <= 57):
+                    if is_upper:
+                        at += 1
+                    break
+            elif point == _HYPHEN:
+                if next_kind != DIGIT and not habit & HYPHENATED:
+                    break
+            elif point in (_COLON, _SLASH, _EQUALS, _LESS, _MORE):
+                if next_kind != DIGIT or habit & SYLLABLES:
                     break
             elif point == _COMMA:
                 if next_kind != DIGIT and not 48 <= last <= 57:
                     break
-            else:
+            elif point in (_APOSTROPHE, _QUOTE) or (point != _AT and not habit & TIGHT):
                 break
-        elif kind != WORD and kind != DIGIT:
+            at = marks
+            last = np.int64(0)
+            continue
+        if kind != WORD and kind != DIGIT:
             break
         last = point
+        is_upper &= 65 <= point <= 90 or point == 0x110
         at += size
     return at
+
+
+@njit(cache=True)
+def _is_technical(byte: np.int64) -> bool:
+    r"""Marks of paths, options and formulas, which stay with the word they touch: / \ | ~ ^ @."""
+    return byte in (_SLASH, 92, 124, 126, 94, _AT)
+
+
+@njit(cache=True)
+def _opens(point: np.int64, size: int) -> bool:
+    """Whether marks begin a technical string: .venv, --option, /path."""
+    return _is_technical(point) or point == _HYPHEN or (point == _POINT and size == 1)
+
+
+@njit(cache=True)
+def _is_dots(data: np.ndarray, at: int, end: int) -> bool:
+    """Points or hyphens only."""
+    for i in range(at, end):
+        if data[i] != data[at]:
+            return False
+    return data[at] == _POINT or data[at] == _HYPHEN
+
+
+@njit(cache=True)
+def _is_scheme(data: np.ndarray, at: int, stop: int) -> bool:
+    """://"""
+    return at + 2 < stop and data[at] == _COLON and data[at + 1] == _SLASH and data[at + 2] == _SLASH
 
 
 @njit(cache=True)
@@ -222,22 +297,29 @@ def _address(data: np.ndarray, at: int, stop: int, classes: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _mark(data: np.ndarray, at: int, stop: int, classes: np.ndarray, has_before: bool) -> int:
+def _mark(data: np.ndarray, at: int, stop: int, classes: np.ndarray, has_before: bool, habit: np.uint8) -> int:
     """The end of a mark: a run of points or hyphens, an apostrophe with the letters after it, else itself."""
     point = point_at(data, at)
     start = at
     at += size_at(data, at)
-    if point in (_POINT, _HYPHEN):
-        while at < stop and data[at] == point:
-            at += 1
-    elif point in (_APOSTROPHE, _QUOTE) and has_before and at < stop:
-        previous = start - 1
-        while data[previous] & 0xC0 == 0x80:
-            previous -= 1
-        before = classes[point_at(data, previous)] >> KIND_SHIFT
-        after = classes[point_at(data, at)] >> KIND_SHIFT
-        if before == WORD and after == WORD:
+    follows_word = False
+    if has_before:
+        kind = classes[point_at(data, before(data, start))] >> KIND_SHIFT
+        follows_word = kind in (WORD, DIGIT)
+    if point in (_APOSTROPHE, _QUOTE):
+        if follows_word and at < stop and classes[point_at(data, at)] >> KIND_SHIFT == WORD:
             at = _run(data, at, stop, classes, WORD)
+        return at
+    while at < stop and data[at] == point and point in (_POINT, _HYPHEN):
+        at += 1
+    if not habit & TIGHT or follows_word or not _opens(point, at - start):
+        return at
+    while at < stop and (_is_technical(np.int64(data[at])) or data[at] == _HYPHEN):
+        at += 1
+    if at < stop:
+        kind = classes[point_at(data, at)] >> KIND_SHIFT
+        if kind in (WORD, DIGIT):
+            at = _word(data, at, stop, classes, habit)
     return at
 
 

@@ -175,64 +175,6 @@ def test_with_datatroves_own_words_every_verdict_is_datatroves(data_root: Path) 
     assert [verdict is None for verdict in verdicts] == expected
 
 
-@pytest.mark.skipif(importlib.util.find_spec("spacy") is not None, reason="spaCy is installed")
-def test_missing_tokenizers_are_named_with_what_to_install() -> None:
-    with pytest.raises(ConfigError, match="spacy"):
-        segmenter("datatrove", "en")
-
-
-@pytest.mark.parametrize(
-    ("lang", "text", "words"),
-    [
-        ("en", "It's 12.50, isn't it?", ["It", "'s", "12.50", ",", "isn", "'t", "it", "?"]),
-        (
-            "en",
-            "A well-known host.name/path: 10:30, 'so' ... e.g.--",
-            [
-                "A",
-                "well",
-                "-",
-                "known",
-                "host.name",
-                "/",
-                "path",
-                ":",
-                "10:30",
-                ",",
-                "'",
-                "so",
-                "'",
-                "...",
-                "e.g",
-                ".",
-                "--",
-            ],
-        ),
-        ("en", "See https://a.b/c?d=1.", ["See", "https://a.b/c?d=1", "."]),
-        ("de", "Straße, über 1.000,50 €", ["Straße", ",", "über", "1.000,50", "€"]),
-        ("es", "¿Qué tal?", ["¿", "Qué", "tal", "?"]),
-        ("ko", "도서관에서 책을 읽었다.", ["도서관", "에서", "책", "을", "읽", "었", "다", "."]),
-        ("ko", "학교에서는 FastAPI를", ["학교", "에서", "는", "FastAPI", "를"]),
-        ("ja", "私は本を読みます。", ["私", "は", "本", "を", "読み", "ます", "。"]),
-        (
-            "ja",
-            "情報処理の高い技術がデータにある",
-            ["情報", "処理", "の", "高い", "技術", "が", "データ", "に", "ある"],
-        ),
-        ("vi", "Thư viện mở cửa.", ["Thư", "viện", "mở", "cửa", "."]),
-    ],
-)
-def test_words_of_each_language(lang: str, text: str, words: list[str]) -> None:
-    assert segmenter("seodang", lang)(text) == words
-
-
-@given(st.text(), st.sampled_from(["en", "ko", "ja", "vi", "de", None]))
-def test_words_lose_no_character_but_spaces(text: str, lang: str | None) -> None:
-    assert "".join(segmenter("seodang", lang)(text)) == "".join(
-        char for char in text if segmenter("seodang", lang)(char)
-    )
-
-
 def test_thresholds_of_the_preset_are_the_published_ones() -> None:
     preset = load_preset("fineweb2")
     korean = thresholds(preset, RulesConfig(), "ko")
@@ -250,7 +192,7 @@ def test_thresholds_of_the_preset_are_the_published_ones() -> None:
 
 def test_every_preset_speaks_of_signals_and_rules_that_exist() -> None:
     names = [path.stem for path in PRESETS.glob("*.yaml")]
-    assert sorted(names) == ["code", "fineweb2"]
+    assert sorted(names) == ["c4", "c4_scripts", "code", "fineweb2"]
     for name in names:
         preset = load_preset(name)
         rules = {rule.name for rule in preset.rules}
