@@ -18,7 +18,7 @@ Integer = int | np.int64  # a place, inside kernels
 CODE_POINTS = 0x110000
 _ASSIGNED = 0x32000  # no letter, space or mark of those below lies in a higher plane
 
-SPACE, LETTER, PUNCTUATION, SENTENCE_END, LINE_END, UNSPACED = 1, 2, 4, 8, 16, 32
+SPACE, LETTER, PUNCTUATION, SENTENCE_END, LINE_END, UNSPACED, RARE = 1, 2, 4, 8, 16, 32, 64
 KIND_SHIFT = 8
 GAP, MARK, WORD, DIGIT, HANGUL, HAN, HIRAGANA, KATAKANA = range(8)
 
@@ -30,6 +30,7 @@ _FLAGS = {
     LETTER: r"\p{L}",
     SENTENCE_END: r"\p{Sentence_Terminal}",
     LINE_END: r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]",
+    RARE: r"[{jkpvfJKPVF]",  # what C4's phrases and page rule are looked for by: letters rare enough, in every phrase
     UNSPACED: r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]",
 }
 # Later kinds win. Scripts that no rule here can split (Thai, Khmer) are words from space to space.
@@ -91,6 +92,33 @@ def before(data: np.ndarray, at: int) -> int:
     while data[at] & 0xC0 == 0x80:
         at -= 1
     return at
+
+
+@njit(cache=True)
+def hash_bytes(data: np.ndarray, start: Integer, end: Integer) -> np.uint64:
+    """64 bits of data[start:end], eight bytes at a step."""
+    state = np.uint64(0xCBF29CE484222325) ^ np.uint64(end - start)
+    at = start
+    while at + 8 <= end:
+        low = np.uint64(data[at]) | np.uint64(data[at + 1]) << np.uint64(8) | np.uint64(data[at + 2]) << np.uint64(16)
+        low |= np.uint64(data[at + 3]) << np.uint64(24) | np.uint64(data[at + 4]) << np.uint64(32)
+        low |= np.uint64(data[at + 5]) << np.uint64(40) | np.uint64(data[at + 6]) << np.uint64(48)
+        low |= np.uint64(data[at + 7]) << np.uint64(56)
+        state = (state ^ low) * np.uint64(0x9E3779B97F4A7C15)
+        state ^= state >> np.uint64(32)
+        at += 8
+    for i in range(at, end):
+        state = (state ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
+    return mix64(state)
+
+
+@njit(cache=True)
+def characters_in(data: np.ndarray, start: Integer, end: Integer) -> int:
+    """Code points of the UTF-8 data[start:end]."""
+    count = 0
+    for i in range(start, end):
+        count += data[i] & 0xC0 != 0x80
+    return count
 
 
 @njit(cache=True)

@@ -5,7 +5,7 @@ Definitions, as datatrove implements them: Gopher splits lines at runs of line f
 ellipses and C4 (Raffel et al. 2020, section 2.2) split where `str.splitlines` does. C4's rules are counted thrice:
 for lines that end in an ASCII mark as published, for lines with any end (FineWeb's own use of it), and for lines that
 end in a sentence mark of any script, where two characters count as a word in scripts without spaces (ours).
-Equal lines are found by 64-bit hashes. Cost: two passes over the bytes, about 250 MB/s.
+Equal lines are found by 64-bit hashes. Cost: a few passes over the bytes, about 150 MB/s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from stages.characters import LINE_END, SENTENCE_END, SPACE, UNSPACED, before, mix64, point_at, size_at
+from stages.characters import (
+    LINE_END,
+    RARE,
+    SENTENCE_END,
+    SPACE,
+    UNSPACED,
+    before,
+    characters_in,
+    hash_bytes,
+    point_at,
+    size_at,
+)
 
 (
     CHARACTERS, LINE_FEEDS, HASHES, ELLIPSES, PARAGRAPHS, PARAGRAPH_REPEATS, PARAGRAPH_REPEAT_CHARACTERS, LINES,
@@ -25,7 +36,6 @@ ASCII_END, ANY_END, SCRIPT_END = range(3)  # which lines C4's rules may keep
 COUNTS = C4 + 3 * len(C4_FIELDS)
 SHORT_LINE_CHARACTERS = 30  # FineWeb
 _LEAST_WORDS, _LONGEST_WORD = 3, 1000  # of a line that C4 keeps
-_PRIME, _BASIS = np.uint64(0x100000001B3), np.uint64(0xCBF29CE484222325)
 _LF, _DOT, _OPEN, _CLOSE = 10, 46, 91, 93
 # Lower-case phrases; the first is fatal to a page, the others to their line (the second names the script).
 PHRASES = (
@@ -66,22 +76,18 @@ def line_counts(
 @njit(cache=True)
 def _text_counts(data: np.ndarray, start: int, end: int, row: np.ndarray) -> int:
     """Whole-text counts; gives the line feeds."""
-    characters = feeds = hashes = ellipses = 0
+    feeds = hashes = ellipses = 0
+    for i in range(start, end):
+        feeds += data[i] == _LF
+        hashes += data[i] == 35
     points = 0  # in a row; `...` counts once for three
     for i in range(start, end):
-        byte = data[i]
-        characters += byte & 0xC0 != 0x80
-        feeds += byte == _LF
-        hashes += byte == 35
-        if byte == _DOT:
-            points += 1
-            if points == 3:
-                ellipses += 1
-                points = 0
-        else:
-            points = 0
-            if byte == 0xE2 and data[i + 1] == 0x80 and data[i + 2] == 0xA6:
-                ellipses += 1
+        if data[i] == _DOT:
+            points = points + 1 if i > start and data[i - 1] == _DOT else 1
+            ellipses += points % 3 == 0
+        elif data[i] == 0xE2:
+            ellipses += data[i + 1] == 0x80 and data[i + 2] == 0xA6
+    characters = characters_in(data, start, end)
     row[CHARACTERS], row[LINE_FEEDS], row[HASHES], row[ELLIPSES] = characters, feeds, hashes, ellipses
     return feeds
 
@@ -118,22 +124,24 @@ def _paragraphs(
     data: np.ndarray, start: int, end: int, classes: np.ndarray, slots: np.ndarray, row: np.ndarray
 ) -> None:
     start, end = _stripped(data, start, end, classes)
-    state, characters = _BASIS, 0
-    at = start
-    while at <= end:
-        if at == end or (data[at] == _LF and data[at + 1] == _LF):  # stripped: no line feed is last
-            row[PARAGRAPHS] += 1
-            if _seen(slots, mix64(state)):
-                row[PARAGRAPH_REPEATS] += 1
-                row[PARAGRAPH_REPEAT_CHARACTERS] += characters
-            state, characters = _BASIS, 0
-            while at < end and data[at] == _LF:
-                at += 1
-            if at == end:
-                return
-        state = (state ^ np.uint64(data[at])) * _PRIME
-        characters += data[at] & 0xC0 != 0x80
-        at += 1
+    at = begin = start
+    while at < end:
+        if data[at] != _LF or data[at + 1] != _LF:  # stripped: no line feed is last
+            at += 1
+            continue
+        _paragraph(data, begin, at, slots, row)
+        while data[at] == _LF:
+            at += 1
+        begin = at
+    _paragraph(data, begin, end, slots, row)
+
+
+@njit(cache=True)
+def _paragraph(data: np.ndarray, start: int, end: int, slots: np.ndarray, row: np.ndarray) -> None:
+    row[PARAGRAPHS] += 1
+    if _seen(slots, hash_bytes(data, start, end)):
+        row[PARAGRAPH_REPEATS] += 1
+        row[PARAGRAPH_REPEAT_CHARACTERS] += characters_in(data, start, end)
 
 
 @njit(cache=True)
@@ -147,26 +155,32 @@ def _lines(
     row[LINE_REPEATS] += empty == 2
     at = start
     while at < end:
-        begin, state, characters = at, _BASIS, 0
-        is_split = False  # whether other line ends may be in it
+        begin = at
         while at < end and data[at] != _LF:
-            byte = data[at]
-            state = (state ^ np.uint64(byte)) * _PRIME
-            characters += byte & 0xC0 != 0x80
-            is_split |= 11 <= byte <= 13 or 28 <= byte <= 30 or byte == 0xC2 or byte == 0xE2
             at += 1
         if begin < at:
             row[LINES] += 1
-            repeated = _seen(slots, mix64(state))
+            characters = characters_in(data, begin, at)
+            repeated = _seen(slots, hash_bytes(data, begin, at))
             if repeated:
                 row[LINE_REPEATS] += 1
                 row[LINE_REPEAT_CHARACTERS] += characters
             _filled(data, begin, at, classes, characters, repeated, row)
-        if is_split:
+        if _may_split(data, begin, at):
             _split_lines(data, begin, at, at < end, classes, phrases, phrase_first, row)
         else:
             _split_line(data, begin, at, classes, phrases, phrase_first, row)
         at += 1
+
+
+@njit(cache=True)
+def _may_split(data: np.ndarray, start: int, end: int) -> bool:
+    """Whether other line ends than line feeds may be in it: control characters, or first bytes of theirs."""
+    some = np.uint8(0)
+    for i in range(start, end):
+        byte = data[i]
+        some |= np.uint8(byte < 31) & np.uint8(byte != 9) | np.uint8(byte == 0xC2) | np.uint8(byte == 0xE2)
+    return some != 0
 
 
 @njit(cache=True)
@@ -234,24 +248,19 @@ def _c4(
     is_lorem = is_curly = is_script = is_policy = False
     at = start
     while at < end:
-        byte = data[at]
         flags = classes[point_at(data, at)]
-        unspaced |= flags & UNSPACED
-        if flags & SPACE:
-            length = 0
-        else:
-            words += length == 0
-            length += 1
-            longest = max(longest, length)
-            is_curly |= byte == 123
-            # rare letters that the phrases hold: p (ipsum), j, f (of), v (privacy), k (cookie)
-            low = byte | 0x20
-            if low == 112 or low == 106 or low == 102 or low == 118 or low == 107:
-                which = _phrase(data, start, end, at, low, phrases, phrase_first)
-                is_lorem |= which == 0
-                is_script |= which == 1
-                is_policy |= which > 1
         characters += 1
+        inside = np.int64(flags & SPACE == 0)  # without a branch: word ends cannot be foreseen
+        words += inside & np.int64(length == 0)
+        length = (length + 1) * inside
+        longest = max(longest, length)
+        if flags & (RARE | UNSPACED):
+            unspaced |= flags & UNSPACED
+            is_curly |= data[at] == 123
+            which = _phrase(data, start, end, at, phrases, phrase_first)
+            is_lorem |= which == 0
+            is_script |= which == 1
+            is_policy |= which > 1
         at += size_at(data, at)
     if longest > _LONGEST_WORD:
         return
@@ -288,10 +297,18 @@ def _c4(
 
 
 @njit(cache=True)
-def _phrase(
-    data: np.ndarray, start: int, end: int, at: int, low: int, phrases: np.ndarray, phrase_first: np.ndarray
-) -> int:
-    """The number of the phrase that has this letter (its first of that kind) at `at`, or -1."""
+def _phrase(data: np.ndarray, start: int, end: int, at: int, phrases: np.ndarray, phrase_first: np.ndarray) -> int:
+    """The phrase whose sign is the letter at `at`, or -1: i(ps)um, (ja)va, o(f )use, pri(va)cy, coo(ki)e."""
+    low = data[at] | 0x20
+    after = (data[at + 1] | 0x20) if at + 1 < end else 0
+    is_sign = (
+        ((low == 106 or low == 118) and after == 97)
+        or (low == 107 and after == 105)
+        or (low == 112 and after == 115)
+        or (low == 102 and after == 32)
+    )
+    if not is_sign:
+        return -1
     for which in range(phrase_first.shape[0] - 1):
         a, b = phrase_first[which], phrase_first[which + 1]
         for shift in range(b - a):
