@@ -125,6 +125,28 @@ def peek(
 
 
 @app.command()
+def tune(
+    config: Curriculum,
+    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A cleaning step; none = all that are finished.")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="Only rules whose name holds this.")] = "",
+    lang: Annotated[str, typer.Option("--lang", help="Only this language.")] = "",
+    try_: Annotated[
+        list[str] | None, typer.Option("--try", metavar="LANG.RULE=VALUE", help="What another threshold would change.")
+    ] = None,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="How many documents to show each way.")] = 3,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Show what each rule's threshold drops, by language, from stored signals; try others without reading text again.
+
+    Example: seodang tune configs/quickstart.yaml --lang ko --try ko.gopher_too_short=30
+    """
+    from pipeline.commands.tune import show_tuning
+
+    show_tuning(config, step, rule, lang, try_ or [], examples, set_ or [], as_json=json)
+
+
+@app.command()
 def stats(
     config: Curriculum,
     mix: Annotated[str, typer.Argument(metavar="[PHASE]", help="The phase whose mix to show; none = all.")] = "",

@@ -26,6 +26,7 @@ from stages.config import BlockSpec, CleanConfig
 from stages.read import Origin, ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
 from stages.sources import Part, files_of, shard_parts
+from stages.takedown import takedown_filters
 
 KIND = "stages.clean"
 VERSION = 2
@@ -68,9 +69,6 @@ class CleanWork:
         if repeated := repeated_ids(document_files(task.folder)):
             total["repeated_ids"] = repeated
         return total
-
-
-from stages.takedown import takedown_filters
 
 
 def _batches(task: StepTask, shard: int) -> Iterator[ReadBatch]:

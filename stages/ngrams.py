@@ -1,12 +1,14 @@
-"""Repeated word n-grams of one document, over the code points of its words.
+"""Signals of one document's words: counts, and repeated word n-grams without comparing an n-gram to another.
 
-`dup_fraction`-style counts follow Rae et al. 2021 (Gopher), table A1, as datatrove implements them: an n-gram is the
-concatenation of its words; a repeated one adds its characters and is jumped over; the commonest n-gram counts its
-characters with the spaces between its words, times its occurrences, the first found among equals.
+Definitions follow Rae et al. 2021 (Gopher), A.1.1 and table A1, as datatrove implements them: a repeated n-gram of 5
+to 10 words adds its characters and is jumped over; the commonest n-gram of 2 to 4 words counts its characters with the
+spaces between its words, times its occurrences, the first found among equals.
 
-Shapes: C code points, W words. n-grams are compared by 64-bit polynomial hashes (base odd, mixed code points), so two
-different n-grams of a document are taken for one with a chance of about 1e-12 for a million words.
-Cost: O(W) per n, about 30 million words a second a core for each n.
+Method: equal words get one number (the place of the first of them, found by a 64-bit hash); two n-grams are equal when
+their first n-1 and their last n-1 words are, so each n needs pairs of numbers of n-1 only, and only of those places
+where both occur twice. In unrepeated text that is two passes over the words and a bit. An n-gram is a sequence of
+words: `a bc` and `ab c` differ, which datatrove's concatenation of 5 to 10 words takes for one.
+Cost: O(W), about 15 ns a word; 32 bytes a word of scratch memory. Shapes: W words.
 """
 
 from __future__ import annotations
@@ -14,112 +16,173 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-BASE = 0x9E3779B97F4A7C15 | 1
-DUPLICATE_SIZES = np.arange(5, 11, dtype=np.int64)
-TOP_SIZES = np.arange(2, 5, dtype=np.int64)
+from stages.characters import LETTER, PUNCTUATION, Integer, mix64, point_at, size_at
 
-
-def code_points(text: str) -> np.ndarray:
-    """[C] uint32."""
-    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+DUPLICATE_SIZES = tuple(range(5, 11))
+TOP_SIZES = tuple(range(2, 5))
+WORDS, NONSYMBOL, NONSYMBOL_CHARACTERS, ALPHABETIC, STOP_WORDS, TOP, DUPLICATE = 0, 1, 2, 3, 4, 5, 8
+COUNTS = DUPLICATE + len(DUPLICATE_SIZES)  # of a document
+_PRIME = np.uint64(0x100000001B3)
+_BASIS = np.uint64(0xCBF29CE484222325)
 
 
 @njit(cache=True)
-def repeated_characters(points: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Characters in repeated n-grams.
+def word_hash(data: np.ndarray, start: Integer, end: Integer) -> np.uint64:
+    """64 bits of data[start:end]: FNV-1a (Fowler, Noll, Vo), mixed."""
+    state = _BASIS
+    for i in range(start, end):
+        state = (state ^ np.uint64(data[i])) * _PRIME
+    return mix64(state)
+
+
+@njit(cache=True)
+def word_counts(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, classes: np.ndarray, stop: np.ndarray,
+    stop_first: np.ndarray, group: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """[documents, COUNTS] int64.
 
     Args:
-        points: [C] uint32 code points of all words, one after the other.
-        ends: [W] int64 cumulative ends of the words.
-
-    Returns:
-        (duplicate, top): int64 [6] for n = 5…10 and int64 [3] for n = 2…4.
+        data, starts, ends, first: As in `stages.words.Words`.
+        classes: `stages.characters.classes()`.
+        stop: [stop words] uint64 hashes, group after group.
+        stop_first: [groups + 1] int64 where each group of stop words begins.
+        group: [documents] int64 the group of each document, or -1: its count of stop words stays -1.
     """
-    words = ends.shape[0]
-    base = np.uint64(BASE)
-    prefix = np.zeros(points.shape[0] + 1, np.uint64)
-    power = np.ones(points.shape[0] + 1, np.uint64)
-    for i in range(points.shape[0]):
-        prefix[i + 1] = prefix[i] * base + _mixed(np.uint64(points[i]) + np.uint64(1))
-        power[i + 1] = power[i] * base
-    starts = np.zeros(words, np.int64)
-    starts[1:] = ends[:-1]
-    size = 64
-    while size < 2 * words:
+    documents = first.shape[0] - 1
+    found = np.zeros((documents, COUNTS), np.int64)
+    longest = 0
+    for d in range(documents):
+        longest = max(longest, first[d + 1] - first[d])
+    size = 16
+    while size < longest + longest // 2:
         size *= 2
-    slots = np.zeros(size, np.uint64)
-    duplicate = np.zeros(6, np.int64)
-    for k in range(6):
-        slots[:] = 0
-        n = 5 + k
-        i = 0
-        while i + n <= words:
-            a, b = starts[i], ends[i + n - 1]
-            key = _mixed(np.uint64(prefix[b] - prefix[a] * power[b - a])) | np.uint64(1)
-            slot = np.int64(key >> np.uint64(1)) & (size - 1)
-            while slots[slot] != 0 and slots[slot] != key:
-                slot = (slot + 1) & (size - 1)
-            if slots[slot] == key:
-                duplicate[k] += b - a
-                i += n
-            else:
-                slots[slot] = key
-                i += 1
-    top = np.zeros(3, np.int64)
-    counts = np.zeros(size, np.int64)
-    places = np.zeros(size, np.int64)
-    hashes = np.zeros(words, np.uint64)
-    for i in range(words):  # by word, so that "a bc" and "ab c" differ
-        hashes[i] = _mixed(np.uint64(prefix[ends[i]] - prefix[starts[i]] * power[ends[i] - starts[i]]))
-    for k in range(3):
-        n = 2 + k
-        slots[:] = 0
-        counts[:] = 0
-        for i in range(words - n + 1):
-            value = np.uint64(0)
-            for j in range(n):
-                value = value * base + hashes[i + j]
-            key = _mixed(value) | np.uint64(1)
-            slot = np.int64(key >> np.uint64(1)) & (size - 1)
-            while slots[slot] != 0 and slots[slot] != key:
-                slot = (slot + 1) & (size - 1)
-            if slots[slot] == 0:
-                slots[slot] = key
-                places[slot] = i
-            counts[slot] += 1
-        best, place = np.int64(0), np.int64(words)
-        for slot in range(size):
-            if counts[slot] > best or (counts[slot] == best and best > 0 and places[slot] < place):
-                best, place = counts[slot], places[slot]
-        if best > 0:
-            top[k] = best * (ends[place + n - 1] - starts[place] + n - 1)
-    return duplicate, top
+    slots = np.empty(size, np.uint32)
+    keys, numbers = np.empty(longest, np.uint64), np.empty(longest, np.uint32)
+    counts, lengths = np.empty(longest, np.uint32), np.empty(longest + 1, np.int64)
+    places = np.empty(longest, np.uint32)
+    for d in range(documents):
+        a, b = first[d], first[d + 1]
+        row = found[d]
+        row[WORDS] = b - a
+        _of_each_word(data, starts[a:b], ends[a:b], classes, keys, lengths, row)
+        for i in range(b - a):
+            places[i] = i
+        _number(slots, keys, numbers, counts, places, b - a)
+        row[STOP_WORDS] = -1
+        if group[d] >= 0:
+            some = stop[stop_first[group[d]] : stop_first[group[d] + 1]]
+            row[STOP_WORDS] = _distinct(keys, numbers, b - a, some)
+        _repeats(slots, keys, numbers, counts, places, lengths, b - a, row)
+    return found
 
 
 @njit(cache=True)
-def _mixed(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _of_each_word(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, classes: np.ndarray, keys: np.ndarray,
+    lengths: np.ndarray, row: np.ndarray,
+) -> None:  # fmt: skip
+    """Hash of each word, cumulative characters, and the counts that look at single words."""
+    total = np.int64(0)
+    lengths[0] = 0
+    for w in range(starts.shape[0]):
+        at, end = np.int64(starts[w]), np.int64(ends[w])
+        keys[w] = word_hash(data, at, end)
+        letters, others = np.uint16(0), False
+        begin = total
+        while at < end:
+            flags = classes[point_at(data, at)]
+            at += size_at(data, at)
+            letters |= flags & LETTER
+            others |= flags & PUNCTUATION == 0
+            total += 1
+        lengths[w + 1] = total
+        if others:
+            row[NONSYMBOL] += 1
+            row[NONSYMBOL_CHARACTERS] += total - begin
+        row[ALPHABETIC] += letters != 0
 
 
 @njit(cache=True)
-def word_classes(points: np.ndarray, ends: np.ndarray, classes: np.ndarray) -> tuple[int, int, int]:
-    """(words with a character that is no punctuation, their characters, words with a letter).
+def _number(
+    slots: np.ndarray, keys: np.ndarray, numbers: np.ndarray, counts: np.ndarray, places: np.ndarray, size: int
+) -> None:
+    """Give each of `places[:size]` the first place with its key as its number, and count the places of each number."""
+    room = 16
+    while room < size + size // 2:
+        room *= 2
+    mask = room - 1
+    slots[:room] = 0
+    for k in range(size):
+        place = places[k]
+        key = keys[place]
+        slot = np.int64(key) & mask
+        while slots[slot] != 0 and keys[slots[slot] - 1] != key:
+            slot = (slot + 1) & mask
+        if slots[slot] == 0:
+            slots[slot] = place + 1
+            counts[place] = 0
+        first = slots[slot] - 1
+        numbers[place] = first
+        counts[first] += 1
 
-    `classes` is [0x110000] uint8: 1 = alphabetic, 2 = punctuation.
+
+@njit(cache=True)
+def _distinct(keys: np.ndarray, numbers: np.ndarray, words: int, stop: np.ndarray) -> int:
+    """How many of the stop words occur."""
+    seen = 0
+    some = np.uint64(0)  # a 64-bit filter: most words are in no list
+    for s in range(stop.shape[0]):
+        some |= np.uint64(1) << (stop[s] >> np.uint64(58))
+    for w in range(words):
+        if numbers[w] == w and (some >> (keys[w] >> np.uint64(58))) & np.uint64(1):
+            for s in range(stop.shape[0]):
+                seen += keys[w] == stop[s]
+    return seen
+
+
+@njit(cache=True)
+def _repeats(
+    slots: np.ndarray, keys: np.ndarray, numbers: np.ndarray, counts: np.ndarray, places: np.ndarray,
+    lengths: np.ndarray, words: int, row: np.ndarray,
+) -> None:  # fmt: skip
+    """Characters in the commonest n-grams of 2-4 words and in repeated ones of 5-10.
+
+    `places[:open_places]` are those where an n-gram that occurs twice may begin.
     """
-    words = characters = alphabetic = 0
-    start = 0
-    for w in range(ends.shape[0]):
-        has_other = has_letter = False
-        for i in range(start, ends[w]):
-            kind = classes[points[i]]
-            has_letter |= kind == 1
-            has_other |= kind != 2
-        if has_other:
-            words += 1
-            characters += ends[w] - start
-        alphabetic += has_letter
-        start = ends[w]
-    return words, characters, alphabetic
+    open_places = words
+    for n in range(2, 11):
+        if words < n:
+            return
+        kept = 0
+        for k in range(open_places - 1):
+            i = np.int64(places[k])
+            # still open: both (n-1)-grams were open, and each has an equal one elsewhere
+            if places[k + 1] != i + 1 or counts[numbers[i]] < 2 or counts[numbers[i + 1]] < 2:
+                continue
+            keys[i] = mix64((np.uint64(numbers[i]) << np.uint64(32)) | np.uint64(numbers[i + 1]))
+            places[kept] = i
+            kept += 1
+        open_places = kept
+        _number(slots, keys, numbers, counts, places, open_places)
+        if n <= 4:
+            best, at = np.int64(1), np.int64(0)
+            for k in range(open_places):
+                i = np.int64(places[k])
+                if numbers[i] == i and counts[i] > best:
+                    best, at = np.int64(counts[i]), i
+            row[TOP + n - 2] = best * (lengths[at + n] - lengths[at] + n - 1)
+        else:
+            free = np.int64(0)  # words before it are part of a repeated n-gram
+            for k in range(open_places):
+                i = np.int64(places[k])
+                if i < free:
+                    continue
+                own = numbers[i]
+                if counts[own] & 0x80000000:
+                    row[DUPLICATE + n - 5] += lengths[i + n] - lengths[i]
+                    free = i + n
+                else:
+                    counts[own] |= np.uint32(0x80000000)
+            for k in range(open_places):
+                counts[numbers[places[k]]] &= np.uint32(0x7FFFFFFF)

@@ -7,7 +7,7 @@ switches a rule off; a null signal never fails. Presets are YAML files in `rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,38 +88,69 @@ def thresholds(preset: Preset, config: RulesConfig, lang: str | None) -> dict[st
     return values
 
 
-def judge(
-    signals: pa.Table, langs: Sequence[str | None], domains: Sequence[str | None], config: RulesConfig
-) -> list[Verdict | None]:
-    """The verdict on every row of a signal table; None keeps.
+@dataclass(frozen=True)
+class Judged:
+    """The documents of one preset and language: which rules they fail.
+
+    Attributes:
+        preset, lang: What they are judged by.
+        rows: [members] their rows in the signal table.
+        limits: The threshold of every rule that is on, in the preset's order.
+        values: By rule, [members] float64 values of its signal; NaN where null, which never fails.
+        fails: By rule, [members] bool.
+    """
+
+    preset: Preset
+    lang: str | None
+    rows: np.ndarray
+    limits: dict[str, float]
+    values: dict[str, np.ndarray]
+    fails: dict[str, np.ndarray]
+
+
+def judge_all(signals: pa.Table, config: RulesConfig) -> list[Judged]:
+    """Every rule of every document, from a table of `stages.signals.signals_table` alone.
 
     Raises:
         ConfigError: The configuration names a preset or a rule that does not exist.
     """
-    _check(config)
-    verdicts: list[Verdict | None] = [None] * signals.num_rows
+    check(config)
     groups: dict[tuple[str, str | None], list[int]] = {}
-    for row, (lang, domain) in enumerate(zip(langs, domains, strict=True)):
+    for row, (lang, domain) in enumerate(zip(*(signals[name].to_pylist() for name in ("lang", "domain")), strict=True)):
         groups.setdefault((config.by_domain.get(domain or "", config.preset), lang), []).append(row)
-    columns = {name: signals[name].to_numpy() for name in signals.column_names if name != "id"}
+    columns: dict[str, np.ndarray] = {}
+    found: list[Judged] = []
     for (name, lang), members in groups.items():
-        preset = load_preset(name)
-        limits = thresholds(preset, config, lang)
-        rows = np.array(members, np.int64)
-        open_rows = np.ones(rows.size, bool)
+        preset, rows = load_preset(name), np.array(members, np.int64)
+        one = Judged(preset, lang, rows, {}, {}, {})
+        wanted = thresholds(preset, config, lang)
         for rule in preset.rules:
-            limit = limits[rule.name]
+            limit = wanted[rule.name]
             if limit is None:
                 continue
-            values = columns[column(rule.signal)][rows]  # a null is NaN: no comparison holds
-            failing = open_rows & (values < limit if rule.below is not None else values > limit)
-            for at in np.flatnonzero(failing):
-                verdicts[int(rows[at])] = Verdict(rule.name, float(values[at]), limit)
-            open_rows &= ~failing
+            if rule.signal not in columns:
+                columns[rule.signal] = signals[column(rule.signal)].to_numpy()
+            values = columns[rule.signal][rows]
+            one.limits[rule.name], one.values[rule.name] = limit, values
+            one.fails[rule.name] = values < limit if rule.below is not None else values > limit
+        found.append(one)
+    return found
+
+
+def judge(signals: pa.Table, config: RulesConfig) -> list[Verdict | None]:
+    """The verdict on every row of a signal table: the first failing rule; None keeps. Raises as `judge_all` does."""
+    verdicts: list[Verdict | None] = [None] * signals.num_rows
+    for one in judge_all(signals, config):
+        still_open = np.ones(one.rows.size, bool)
+        for rule, fails in one.fails.items():
+            for at in np.flatnonzero(still_open & fails).tolist():
+                verdicts[int(one.rows[at])] = Verdict(rule, float(one.values[rule][at]), one.limits[rule])
+            still_open &= ~fails
     return verdicts
 
 
-def _check(config: RulesConfig) -> None:
+def check(config: RulesConfig) -> None:
+    """Raises `ConfigError` for presets and rules that do not exist."""
     presets = [load_preset(name) for name in sorted({config.preset, *config.by_domain.values()})]
     known = {rule.name for preset in presets for rule in preset.rules}
     for lang, values in config.thresholds.items():
@@ -132,13 +163,13 @@ class Rules:
     """The block: signals, then verdicts. The signals of kept and dropped documents alike are given on."""
 
     def __init__(self, config: RulesConfig) -> None:
-        _check(config)
+        check(config)
         self._config = config
         self._stop_words = {lang: frozenset(words) for lang, words in load_preset(config.preset).stop_words.items()}
 
     def apply(self, documents: pa.Table) -> Outcome:
         signals = signals_table(documents, self._stop_words, self._config.segmenter)
-        verdicts = judge(signals, documents["lang"].to_pylist(), documents["domain"].to_pylist(), self._config)
+        verdicts = judge(signals, self._config)
         dropped = [
             Dropped(row, f"rules.{verdict.rule}", f"{verdict.value:.4g}, threshold {verdict.threshold:g}")
             for row, verdict in enumerate(verdicts)
