@@ -167,6 +167,12 @@ class Extract:
         texts = columns.pop("text")
         return outcome(with_texts(with_columns(documents, columns), texts), dropped, counts=counts)
 
+    def close(self) -> None:
+        """End the worker, if there is one; the block can still be used."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
     def _page(self, html: str, url: str | None) -> tuple[Page, str]:
         """(page, rule that drops it or an empty string); for `failed` the text is the library's message."""
         if self._config.seconds_per_page == 0:

@@ -26,7 +26,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, open_raw
 from stages.charset import decode_page
 from stages.config import ReadConfig
-from stages.lines import lines
+from stages.line_ranges import lines
 from stages.parquet_source import column_keys, extra_json, parquet_documents, row_batches
 from stages.robots import declarations
 from stages.sources import TOPICS, Part, SourceFile

@@ -22,7 +22,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import hash_file, open_raw, read_json, write_json
 from pipeline.core.fingerprint import fingerprint
 from stages.config import PYTHON_STDLIB, Kind, ReadConfig
-from stages.lines import can_be_cut as lines_can_be_cut
+from stages.line_ranges import can_be_cut as lines_can_be_cut
 
 CACHE = "content-hashes.json"
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test", ".git"})

@@ -22,7 +22,7 @@ from warcio.warcwriter import WARCWriter
 from pipeline.core.documents import document_id, text_hash
 from stages.config import ReadConfig
 from stages.frames import Frame, frames
-from stages.lines import lines
+from stages.line_ranges import lines
 from stages.read import Origin, read_parts
 from stages.sources import expand_paths, shard_parts
 
