@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.commands.status import refuse_live_jobs
 from pipeline.commands.terminal import console, progress
 from pipeline.executors import executor_for
 from pipeline.graph import locked
@@ -17,6 +18,7 @@ def run_steps(config: Path, steps: Sequence[str], executor: str, workers: int, o
     chosen = opened.selected(steps) if steps else opened.data_steps
     chosen = [name for name in chosen if not name.startswith("train.")]
     chooser = executor_for(opened.curriculum.execution, executor, workers)
+    refuse_live_jobs(opened, chooser)
     with locked(opened.graph.store), progress() as shown:
         try:
             opened.graph.run(chosen, chooser, shown)

@@ -12,6 +12,7 @@ from pipeline.commands.terminal import amount, console, table
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
 from pipeline.core.record import IDENTITY, RUN, SHARDS, read_record, read_shard_result, shard_done
+from pipeline.executors import Executor
 from pipeline.executors.slurm_queue import Queued, cancel
 from pipeline.executors.work import Job, read_failures
 from pipeline.graph import Graph, Node
@@ -50,6 +51,16 @@ def cancel_jobs(config: Path, steps: Sequence[str], overrides: Sequence[str]) ->
         console.print("no jobs to cancel")
     else:
         console.print("finished shards are kept: the same `seodang run` makes the rest")
+
+
+def refuse_live_jobs(opened: Opened, executor: Executor) -> None:
+    """Raise `InputError` when Slurm is making steps that this executor would make a second time."""
+    if executor.outlives_us:
+        return
+    live = [name for name, jobs in jobs_by_step(opened).items() if any(one.live for one in jobs)]
+    if live:
+        what = f"Slurm is at work on {', '.join(live)}"
+        raise InputError(what, where=str(opened.graph.store), fix="use --executor slurm, or `seodang cancel` first")
 
 
 def jobs_by_step(opened: Opened) -> dict[str, list[Queued]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import TaskID
 
+from pipeline.commands.status import refuse_live_jobs
 from pipeline.commands.terminal import TerminalProgress, amount, console, progress, table
 from pipeline.core.record import Record, read_record
 from pipeline.core.runlog import StepLine, read_lines
@@ -29,6 +30,7 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
     """Run everything that is missing, phase by phase."""
     opened = open_curriculum(config, overrides)
     chooser = executor_for(opened.curriculum.execution, executor, workers)
+    refuse_live_jobs(opened, chooser)
     with locked(opened.graph.store), progress() as shown:
         view = TrainingView(shown)
         around = Surroundings(shown, view.on_step, view.on_gate, opened.curriculum.execution.rows_per_microbatch)

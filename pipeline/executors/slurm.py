@@ -35,7 +35,6 @@ from pipeline.executors.work import FINISH, FinishRunner, Job, ShardRunner, clea
 
 MAKE = "make"
 DEFAULT_TASKS = 16
-FINISH_RESOURCES = Resources(minutes=60)  # hashing outputs and summing counts
 SETTLING_SECONDS = 10.0  # a shared file system may show a job's last files after the queue forgets the job
 PATIENCE_SECONDS = 900.0  # without an answer of the controller
 
@@ -87,9 +86,8 @@ class SlurmExecutor:
             tasks = resources.tasks or self.tasks
             tasks = tasks if missing is None else min(tasks, len(missing))
             after = [self.launched(job.task, runner, tasks, Part(MAKE, attempt, resources, after))]
-        finishing_resources = FINISH_RESOURCES.replaced(partition=resources.partition)
         runner = FinishRunner(job, os.getcwd(), "slurm")
-        return self.launched(job.task, runner, 1, Part(FINISH, attempt, finishing_resources, after))
+        return self.launched(job.task, runner, 1, Part(FINISH, attempt, resources, after))
 
     def launched(self, task: StepTask, runner: Any, tasks: int, part: Part) -> str:
         """Submit one array through datatrove; returns its id."""

@@ -19,7 +19,7 @@ FORMAT = "%i|%F|%j|%T|%r|%M"
 LIVE = ("COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "RUNNING", "STAGE_OUT",
         "STOPPED", "SUSPENDED")  # fmt: skip
 # Written by our own errors, by Python, by the shell or by slurmstepd when it ends a job.
-TELLING = re.compile(r"(Error|Exception|error:|CANCELLED|TIME LIMIT|oom|Killed|No space left|srun: |: not found)")
+TELLING = re.compile(r"(Error|Exception|error:|CANCELLED|TIME LIMIT|oom|Killed|No space left|: not found)")
 SHOWN_CHARACTERS = 300
 _RANK = re.compile(r"^\d+: ?")  # `srun --label` puts it before every line
 
@@ -28,7 +28,7 @@ _RANK = re.compile(r"^\d+: ?")  # `srun --label` puts it before every line
 class Queued:
     """One job, or one task of an array, as `squeue` lists it."""
 
-    id: str  # 17, 17_3 or 17_[4-9]
+    id: str  # 17 or 17_3
     array: str  # 17
     name: str
     state: str
@@ -48,7 +48,9 @@ def queued(names: Sequence[str]) -> list[Queued]:
     if not names:
         return []
     who = f"--user={getpass.getuser()}"
-    out = _asked(["squeue", "--noheader", "--states=all", who, f"--format={FORMAT}", f"--name={','.join(names)}"])
+    out = _asked(
+        ["squeue", "--array", "--noheader", "--states=all", who, f"--format={FORMAT}", f"--name={','.join(names)}"]
+    )
     return [Queued(*line.split("|")) for line in out.splitlines() if line.count("|") == FORMAT.count("|")]
 
 

@@ -148,6 +148,9 @@ def test_ctrl_c_leaves_the_jobs_and_cancel_ends_them(command_line: CommandLine, 
     assert process.returncode == 130
     assert "the jobs go on: seodang status" in errors
     assert _state(command_line, store)["jobs"] == {"pending": 2}
+    here = command_line("run", "tests/mini.yaml", "clean.notes", "--executor", "local", "--set", f"store={store}")
+    assert here.returncode == 2
+    assert "Slurm is at work on clean.notes" in here.stderr
     cancelled = command_line("cancel", "tests/mini.yaml", "clean.*", "--set", f"store={store}")
     assert cancelled.returncode == 0, cancelled.stderr
     assert "of clean.notes" in cancelled.stderr
