@@ -35,7 +35,22 @@ def test_help_starts_without_the_heavy_libraries() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["plan", "run", "status", "why", "peek", "stats", "report", "train", "eval", "generate", "export", "takedown", "doctor"]
+    "verb",
+    [
+        "plan",
+        "run",
+        "status",
+        "why",
+        "peek",
+        "stats",
+        "report",
+        "train",
+        "eval",
+        "generate",
+        "export",
+        "takedown",
+        "doctor",
+    ],
 )
 def test_every_verb_has_help_with_an_example(command_line: CommandLine, verb: str) -> None:
     done = command_line(verb, "--help")
