@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -43,7 +44,7 @@ class Holding:
     """Rows of one table."""
 
     folder: str  # relative to the store
-    table: str  # documents, heldout, dropped, signals, tokens …
+    table: str  # documents, heldout, dropped, signals, tokens, responses …
     file: str
     rows: tuple[int, ...]
     ids: tuple[str, ...]
@@ -81,7 +82,8 @@ def whereabouts(store: Path, wanted: Takedown) -> Whereabouts:
     if not documents:
         return Whereabouts(())
     ids = {one.id for one in documents}
-    holdings = tuple(one for table in tables if (one := _holding(store, table, ids)) is not None)
+    files = [*(_holding(store, table, ids) for table in tables), *_responses(store, ids)]
+    holdings = tuple(one for one in files if one is not None)
     chains, problems = _chains(store)
     mixes: list[Mapping[str, Any]] = []
     hits: dict[str, set[int]] = {}
@@ -185,6 +187,17 @@ def _holding(store: Path, path: Path, ids: Collection[str]) -> Holding | None:
         tuple(part["id"].to_list()),
         tuple(part.select("start", "length").iter_rows()) if tokens else (),
     )
+
+
+def _responses(store: Path, ids: Collection[str]) -> Iterator[Holding]:
+    """Files of recorded answers of models that were asked about a document; rows are lines."""
+    for path in sorted(store.glob("responses/*.jsonl")):
+        with path.open("rb") as lines:
+            asked = [str(orjson.loads(line).get("document", "")) for line in lines if line.endswith(b"\n")]
+        hits = [(row, one) for row, text in enumerate(asked) for one in text.split() if one in ids]
+        if hits:
+            rows, found = zip(*hits, strict=True)
+            yield Holding("responses", "responses", path.name, rows, found)
 
 
 def _readers(store: Path, folders: Collection[str], others: Collection[str]) -> tuple[str, ...]:
