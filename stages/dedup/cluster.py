@@ -35,9 +35,7 @@ def _roots(parents: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _bucket_pairs(
-    keys: np.ndarray, values: np.ndarray, start: int, needed: int, window: int
-) -> tuple[np.ndarray, np.int64]:
+def _bucket_pairs(keys: np.ndarray, values: np.ndarray, needed: int, window: int) -> tuple[np.ndarray, np.int64]:
     parents = np.arange(keys.shape[0])
     pairs = np.empty((keys.shape[0], 2), np.int64)
     count = 0
@@ -46,8 +44,6 @@ def _bucket_pairs(
     for place in range(keys.shape[0]):
         if keys[place] != keys[first]:
             first = place
-        if place < start:
-            continue
         for other in range(place - 1, max(first, place - window) - 1, -1):
             a, b = root(parents, place), root(parents, other)
             if a == b:
@@ -64,16 +60,15 @@ def _bucket_pairs(
     return pairs[:count], compared
 
 
-def bucket_pairs(keys: np.ndarray, values: np.ndarray, start: int, needed: int) -> tuple[np.ndarray, int]:
+def bucket_pairs(keys: np.ndarray, values: np.ndarray, needed: int) -> tuple[np.ndarray, int]:
     """([pairs, 2] int64 places of documents to join, comparisons made).
 
     Args:
         keys: [members] uint64, equal ones side by side and in bucket order.
-        values: [members, V] their signature values.
-        start: Members before this place were compared by an earlier call; they are compared with only.
+        values: [members, V] their signature values or checks.
         needed: Equal values that make a pair.
     """
-    pairs, compared = _bucket_pairs(keys, values, start, needed, WINDOW)
+    pairs, compared = _bucket_pairs(keys, values, needed, WINDOW)
     return pairs, int(compared)
 
 
@@ -100,8 +95,9 @@ def components(pairs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     parents = np.arange(nodes.shape[0], dtype=np.int64)
     for part in pairs:
         for first in range(0, part.shape[0], 1 << 20):
-            chunk = np.asarray(part[first : first + (1 << 20)])
-            _join(parents, np.searchsorted(nodes, chunk[:, 0]), np.searchsorted(nodes, chunk[:, 1]))
+            few, places = ranked(np.asarray(part[first : first + (1 << 20)]).ravel())
+            pair_places = np.searchsorted(nodes, few)[places].reshape(-1, 2)
+            _join(parents, pair_places[:, 0], pair_places[:, 1])
     return nodes, _roots(parents)
 
 
@@ -110,11 +106,30 @@ def distinct(pairs: Iterable[np.ndarray]) -> np.ndarray:
     found = np.empty(0, np.int64)
     waiting: list[np.ndarray] = []
     for part in pairs:
-        waiting.append(np.unique(np.asarray(part)).astype(np.int64))
+        waiting.append(sorted_distinct(np.asarray(part).ravel()))
         if sum(map(len, waiting)) > len(found) + (1 << 20):
-            found = np.unique(np.concatenate([found, *waiting]))
+            found = sorted_distinct(np.concatenate([found, *waiting]))
             waiting = []
-    return np.unique(np.concatenate([found, *waiting]))
+    return sorted_distinct(np.concatenate([found, *waiting]))
+
+
+def sorted_distinct(nodes: np.ndarray) -> np.ndarray:
+    """Like `numpy.unique`, by sorting: ten times as fast as its hashing (numpy 2.4)."""
+    ascending = np.sort(nodes)
+    first = np.ones(ascending.shape[0], bool)
+    first[1:] = ascending[1:] != ascending[:-1]
+    return ascending[first]
+
+
+def ranked(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(distinct nodes, ascending; the place of each of `nodes` among them)."""
+    order = np.argsort(nodes)
+    ascending = nodes[order]
+    first = np.ones(nodes.shape[0], bool)
+    first[1:] = ascending[1:] != ascending[:-1]
+    places = np.empty(nodes.shape[0], np.int64)
+    places[order] = np.cumsum(first) - 1
+    return ascending[first], places
 
 
 def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) -> np.ndarray:
@@ -130,7 +145,7 @@ def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) ->
     for column in np.ascontiguousarray(keys.T):
         members = shared(column)
         members = members[np.argsort(column[members], kind="stable")]
-        found, _ = bucket_pairs(column[members], values[members], 0, needed)
+        found, _ = bucket_pairs(column[members], values[members], needed)
         pairs.append(members[found])
     nodes, labels = components(pairs)
     out = np.arange(values.shape[0], dtype=np.int64)
@@ -140,7 +155,7 @@ def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) ->
 
 def shared(keys: np.ndarray) -> np.ndarray:
     """[members] int64 ascending places of keys that occur more than once."""
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     ascending = keys[order]
     same = np.zeros(keys.shape[0] + 1, bool)
     same[1:-1] = ascending[1:] == ascending[:-1]

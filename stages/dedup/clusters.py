@@ -5,7 +5,7 @@ id of the document kept for it), `earlier` (that one was kept in an earlier run)
 kept one stands for). Rows that are not listed are kept as they are. `earlier.parquet` has `id` and `documents`: of how
 many new documents each document kept earlier is the keeper. The best has the highest quality, then the largest size,
 then the smallest id; whatever is in an earlier folder comes first, so that its keeper then is its keeper now. Memory:
-about 150 bytes for each document that has a duplicate, nothing for others.
+about 200 bytes for each document that has a duplicate, nothing for others.
 """
 
 from __future__ import annotations

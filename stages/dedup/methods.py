@@ -1,8 +1,9 @@
 """The deduplications of whole documents: their options, and the steps each becomes.
 
-`minhash_parts`, `exact_parts` and `url_parts` are what the catalog names. MinHash defaults are FineWeb's 14 bands of 8
-rows over 5-gram shingles (arXiv 2406.17557, section 3.4): two texts of Jaccard similarity 0.75 share a bucket with
-probability 0.77, of 0.85 with 0.99. A shared bucket is then checked with all values of the signature.
+`minhash_parts`, `exact_parts` and `url_parts` are what the catalog names. MinHash defaults are as many values
+as FineWeb's 14 bands of 8 over 5-gram shingles (arXiv 2406.17557, section 3.4) in 16 bands of 7, because a shared
+bucket is then checked with all of them: two texts of Jaccard similarity 0.75 share a bucket with probability 0.90
+(FineWeb's 0.77), of 0.85 with 0.998 (0.99), and what is less alike than the minimum is kept apart.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ class MinhashKeys(Config):
     """Identity of MinHash signatures.
 
     `scheme` is how a text becomes values. `seodang`: the quick segmenter and 32-bit values. `datatrove`: datatrove's
-    words, normalisation, xxhash64 shingles and 64-bit permutations with seed 1, the same numbers as its
-    `MinhashDedupSignature` under its default configuration; slow, for comparing with signatures made by it.
+    words, normalisation, xxhash64 shingles and 64-bit permutations with seed 1: with `bands: 14, rows: 8` the same
+    numbers as its `MinhashDedupSignature` under its default configuration; slow, for comparing with signatures made
+    by it.
     """
 
-    bands: int = Field(default=14, ge=1, le=256)
-    rows: int = Field(default=8, ge=1, le=64)  # signature values a band
+    bands: int = Field(default=16, ge=1, le=256)
+    rows: int = Field(default=7, ge=1, le=64)  # signature values a band
     shingle: int = Field(default=5, ge=1, le=32)  # tokens
     scheme: Literal["seodang", "datatrove"] = "seodang"
     quality_signal: str = ""
@@ -52,7 +54,8 @@ class UrlKeys(Config):
 class MinhashConfig(MinhashKeys, DedupConfig):
     """Options of `dedup.minhash`."""
 
-    minimum_similarity: float = Field(default=0.7, ge=0.0, le=1.0)  # ours; 0.0 trusts the buckets, as FineWeb did
+    # Ours: 0.7 less one standard error of the estimate. 0.0 trusts the buckets, as FineWeb did.
+    minimum_similarity: float = Field(default=0.65, ge=0.0, le=1.0)
 
 
 class ExactConfig(DedupConfig):

@@ -31,14 +31,14 @@ from stages.dedup.urls import canonical_url
 QUALITY_STEPS = 1_000_000  # a quality signal becomes an integer in these units
 NO_QUALITY = np.iinfo(np.int64).min + 1
 SIGNALS = "signals"
-HASH_VALUES = 4  # uint32 of a 128-bit hash
+HASH_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Of one table: [D, V] values; [E, B] keys of the rows [E]."""
+    """Of one table: [D, C] uint8 checks; [E, B] uint64 keys of the rows [E]."""
 
-    values: np.ndarray
+    checks: np.ndarray
     keys: np.ndarray
     rows: np.ndarray
 
@@ -55,12 +55,11 @@ class SignWork:
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         files = input_files(task)
-        names = [*dict.fromkeys(("id", "text", "cluster_size", *self._columns))]
-        table = read_table(files[shard], DOCUMENT_SCHEMA, names)
+        table = read_table(files[shard], DOCUMENT_SCHEMA, ["id", "cluster_size", *self._columns])
         known = _known_signals(files) if task.config.quality_signal else set[str]()
         documents = _documents(table, files[shard], task.config.quality_signal, known)
         signs = self._sign(table, task.config)
-        write_keys(task.folder, shard, documents, signs.values, signs.keys, signs.rows)
+        write_keys(task.folder, shard, documents, signs.checks, signs.keys, signs.rows)
         return ShardResult(counts={"signed": table.num_rows, "with_keys": signs.rows.shape[0]})
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
@@ -88,7 +87,7 @@ def _minhash(table: pa.Table, config: MinhashKeys) -> Signs:
         values = datatrove_signatures(compared_texts(table), table["lang"].to_pylist(), config)
     else:
         values = signatures(compared_texts(table), config.shingle, config.bands * config.rows)
-    return Signs(values, band_keys(values, config.bands, config.rows), np.arange(table.num_rows))
+    return Signs(values.astype(np.uint8), band_keys(values, config.bands, config.rows), np.arange(table.num_rows))
 
 
 def _text(table: pa.Table, config: TextKeys) -> Signs:
@@ -109,16 +108,17 @@ def _url(table: pa.Table, config: UrlKeys) -> Signs:
 def _equal(hashes: Sequence[str], rows: np.ndarray) -> Signs:
     """Documents are a pair when their 128-bit hashes are equal; the bucket key is the first half."""
     data = bytes.fromhex("".join(hashes))
-    values = np.frombuffer(data, "<u4").reshape(-1, HASH_VALUES)
+    checks = np.frombuffer(data, np.uint8).reshape(-1, HASH_BYTES)
     keys = np.frombuffer(data, "<u8").reshape(-1, 2)[:, :1]
-    return Signs(values, keys[rows], rows)
+    return Signs(checks, keys[rows], rows)
 
 
 def _documents(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.ndarray:
     ids = id_numbers(table["id"], str(file))
     out = np.zeros(table.num_rows, DOCUMENT)
     out["high"], out["low"] = ids[:, 0], ids[:, 1]
-    out["size"] = np.diff(text_buffers(table["text"])[1])
+    if "text" in table.column_names:  # texts are not read to find equal ones: those are of one size
+        out["size"] = np.diff(text_buffers(table["text"])[1])
     out["cluster_size"] = table["cluster_size"].fill_null(1).to_numpy()
     if signal:
         out["quality"] = _quality(table["id"].to_pylist(), signals_file(file), signal, known)
@@ -147,6 +147,6 @@ def _quality(ids: Sequence[str], file: Path, signal: str, known: set[str]) -> np
     return np.array([found.get(identity, NO_QUALITY) for identity in ids], np.int64)
 
 
-MINHASH = SignWork(("messages", "lang"), _minhash)
+MINHASH = SignWork(("text", "messages", "lang"), _minhash)
 TEXT = SignWork(("text_hash", "messages"), _text)
-URL = SignWork(("url",), _url)
+URL = SignWork(("text", "url"), _url)
