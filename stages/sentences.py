@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages import lines
+from stages.c4 import C4_FIELDS, phrase_table
 from stages.characters import classes
 from stages.words import sentence_counter
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-_FIELDS = len(lines.C4_FIELDS)
-_SENTENCES, _KEPT = lines.C4_FIELDS.index("sentences"), lines.C4_FIELDS.index("lines_kept")
+_FIELDS = len(C4_FIELDS)
+_SENTENCES, _KEPT = C4_FIELDS.index("sentences"), C4_FIELDS.index("lines_kept")
 
 
 def count_sentences(counts: np.ndarray, data: np.ndarray, offsets: np.ndarray, langs: Sequence[str | None]) -> None:
@@ -28,7 +29,7 @@ def count_sentences(counts: np.ndarray, data: np.ndarray, offsets: np.ndarray, l
         parts = [line.strip() for line in text.splitlines() if line.strip()]
         raw = [part.encode() for part in parts]
         places = np.cumsum([0, *map(len, raw)], dtype=np.int64)
-        each = lines.line_counts(np.frombuffer(b"".join(raw), np.uint8), places, classes(), *lines.phrase_table())
+        each = lines.line_counts(np.frombuffer(b"".join(raw), np.uint8), places, classes(), *phrase_table())
         kept = each[:, lines.C4 :].reshape(len(parts), -1, _FIELDS)[:, :, _KEPT]  # [lines, variants]
         wanted = np.flatnonzero(kept.sum(axis=1)).tolist()
         sizes = np.zeros(len(parts), np.int64)
