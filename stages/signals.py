@@ -3,10 +3,9 @@
 Contract: `signals_table` gives one row per document, in order: `id`, `lang` and `domain` (what thresholds depend on),
 and a float64 column per signal (thresholds are compared exactly), named `signal@version`. A signal that has no meaning
 for a document (no stop word list for its language, no words) is null.
-Definitions follow datatrove 0.10's filters, which follow the papers named in `stages.ngrams` and
-`stages.line_signals`; the words are the segmenter's. Everything is counted by kernels over the UTF-8 buffer of the
-Arrow column.
-Cost: about 50 MB/s a core; 12 bytes of memory a byte of text, a part of the batch at a time.
+Definitions follow datatrove 0.10's filters, which follow the papers named in `stages.ngrams` and `stages.line_signals`; the
+words are the segmenter's. Everything is counted by kernels over the UTF-8 buffer of the Arrow column.
+Cost: 20-30 MB/s a core; at most 8 bytes of memory a byte of text, a part of the batch at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages import line_signals, ngrams
+from stages.c4 import C4_FIELDS, phrase_table
 from stages.characters import classes
 from stages.sentences import count_sentences
 from stages.words import Segmenter, Words, split
@@ -35,7 +35,7 @@ GOPHER_REPETITION = (
 FINEWEB = ("line_punctuation_ratio", "short_line_ratio", "line_dup_character_ratio", "new_line_ratio")
 # Lines that end in an ASCII mark (as published), in anything, in a mark of any script.
 C4_VARIANTS = ("c4", "c4_any_end", "c4_script_end")
-C4 = tuple(f"{variant}_{field}" for variant in C4_VARIANTS for field in line_signals.C4_FIELDS)
+C4 = tuple(f"{variant}_{field}" for variant in C4_VARIANTS for field in C4_FIELDS)
 SIGNALS = (*GOPHER_QUALITY, *GOPHER_REPETITION, *FINEWEB, *C4, "mean_line_length", "longest_line")
 VERSION = 2
 KEYS = ("id", "lang", "domain")
@@ -90,7 +90,7 @@ def batch_signals(
 ) -> Signals:
     """[documents] float64 of every signal, NaN where it has no meaning; documents as in `stages.words.split`."""
     words = split(segmenter, data, offsets, langs)
-    by_line = line_signals.line_counts(data, offsets, classes(), *line_signals.phrase_table())
+    by_line = line_signals.line_counts(data, offsets, classes(), *phrase_table())
     if segmenter == "datatrove":
         count_sentences(by_line, data, offsets, langs)
     by_word = _word_counts(words, langs, stop_words)

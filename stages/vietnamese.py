@@ -2,8 +2,8 @@
 
 Contract: `vietnamese_words.txt` holds the commonest such words, lower case, one a line; `vietnamese()` is their hash
 table, `has_compound` looks two syllables with the space between them up, whatever the case of ASCII letters and Đ.
-Cost: one hash of at most `LONGEST_BYTES` a syllable. About two thirds of the two-syllable words of running text are
-in the list; the rest counts as two.
+Cost: one hash of at most `LONGEST_BYTES` a syllable. Of pyvi's two-syllable words in documents that the list was not
+made from 92 % are in it (mostly law and technical manuals); the rest counts as two.
 """
 
 from __future__ import annotations
