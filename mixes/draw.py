@@ -1,12 +1,14 @@
-"""Which documents each component takes from its sources, in which order, and how the sources are interleaved.
+"""Which documents each component takes from its sources, in which order, and how their pieces are interleaved.
 
 Contract: a document that was drawn e times since the chain began is next drawn in epoch e of its source, and epoch e
 runs through the source in the order Permutation(n, derive_seed(seed, source, e)) of its n documents. Without
 conditions and with a fresh chain, draw j is therefore the (j mod n)-th of epoch j // n; with conditions, several
 components over one source, or earlier phases, repeat caps still hold for every single document, because draws are
-counted by document over the whole chain. Everything is integer arithmetic on the catalogue's order.
+counted by document over the whole chain. A document longer than a row is a sequence of row-length pieces, of which a
+pool gives no more than meet its token target: a document served in part counts as drawn, its end is not served later.
+Everything is integer arithmetic on the catalogue's order.
 
-Shapes: D documents of the catalogue, E documents a pool accepts.
+Shapes: D documents of the catalogue, E documents a pool accepts, N documents a pool draws, P pieces.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from math import floor
 
 import numpy as np
 import polars as pl
-from numba import njit
 
 from mixes.catalog import Catalogue
 from mixes.quota import exact
@@ -27,7 +28,9 @@ from pipeline.core.errors import ConfigError, unknown_name
 from pipeline.core.rng import Permutation, derive_seed
 
 REASONS = ("where", "minimum_tokens", "maximum_tokens", "longer_than_row")
-KEY_BITS = 62  # of an interleaving key, so that it stays a positive int64
+DIGIT_BITS = 20  # of one step of the long division; a pool's tokens stay below 2^(62 - 20), 4.4e12
+DIGITS = 3  # 60 bits of fraction: keys differ wherever the fractions of two realistic quotas do
+ONE = 1 << DIGIT_BITS * DIGITS
 
 
 @dataclass(frozen=True)
@@ -152,41 +155,76 @@ def draw(catalogue: Catalogue, pool: Pool, uses_D: np.ndarray, seed: int, target
     return np.concatenate(parts)
 
 
-def interleave(
-    catalogue: Catalogue, drawn: Sequence[np.ndarray], targets: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """One stream from several: next comes always the pool that has the smallest part of its target behind it.
+@dataclass(frozen=True)
+class Stream:
+    """Pieces in the order in which they fill the rows."""
 
-    Any prefix of the stream keeps the targets' proportions within a document or two of each pool.
+    row_P: np.ndarray  # int64 catalogue row of the piece's document
+    pool_P: np.ndarray  # int32
+    offset_P: np.ndarray  # int64 tokens, in the document
+    length_P: np.ndarray  # int64 tokens, 1..context
+
+
+def interleave(
+    catalogue: Catalogue, drawn: Sequence[np.ndarray], targets: Sequence[int], context_tokens: int
+) -> Stream:
+    """One stream of pieces from several pools, each cut off once its target is met.
+
+    Pieces stand by the part of their pool's target that is behind them when they end; a pool's last piece, the one that
+    reaches beyond the target, comes after all others, and of these first the one that is owed the greatest part of
+    itself (largest remainders, as in the quota). So in any prefix of the stream every pool is less than one of its own
+    pieces below the common part of its target, never beyond that part, and in the whole stream less than one piece
+    beyond the target: what a prefix leaves of the rows as padding takes the same share of every target. Ties go to the
+    first pool. Cost: one merge sort of runs that are sorted already.
+    """
+    streams: list[Stream] = []
+    keys: list[np.ndarray] = []
+    for pool, (documents_N, target) in enumerate(zip(drawn, targets, strict=True)):
+        place_P, offset_P, length_P = cut(catalogue.length_D[documents_N], target, context_tokens)
+        pool_P = np.full(length_P.shape[0], pool, np.int32)
+        streams.append(Stream(documents_N[place_P], pool_P, offset_P, length_P))
+        keys.append(_keys(length_P, target))
+    order_P = np.argsort(np.concatenate(keys), kind="stable")
+    return Stream(
+        *(
+            np.concatenate([getattr(stream, name) for stream in streams])[order_P]
+            for name in ("row_P", "pool_P", "offset_P", "length_P")
+        )
+    )
+
+
+def cut(length_N: np.ndarray, target_tokens: int, context_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Documents as pieces of `context_tokens` and their rests, up to the piece that meets the target.
 
     Returns:
-        (int64 catalogue row, int32 pool) of each document of the stream.
+        ([P] int64 place in `length_N`, [P] int64 token offset in the document, [P] int64 tokens).
     """
-    documents = np.concatenate(drawn)
-    ends = np.cumsum([rows.shape[0] for rows in drawn], dtype=np.int64)
-    longest = int(catalogue.length_D[documents].sum()) if documents.size else 0
-    shift = KEY_BITS - max(longest, 1).bit_length()
-    order, pool = _merge(catalogue.length_D[documents], ends, np.maximum(np.array(targets, np.int64), 1), shift)
-    return documents[order], pool
+    count_N = -(-length_N // context_tokens)
+    place_P = np.repeat(np.arange(length_N.shape[0], dtype=np.int64), count_N)
+    first_N = np.cumsum(count_N) - count_N
+    offset_P = (np.arange(place_P.shape[0], dtype=np.int64) - first_N[place_P]) * context_tokens
+    length_P = np.minimum(length_N[place_P] - offset_P, context_tokens)
+    pieces = int(np.searchsorted(np.cumsum(length_P) - length_P, target_tokens))
+    return place_P[:pieces], offset_P[:pieces], length_P[:pieces]
 
 
-@njit(cache=True)
-def _merge(lengths: np.ndarray, ends: np.ndarray, targets: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    count, pools = lengths.shape[0], ends.shape[0]
-    cursor = np.zeros(pools, np.int64)
-    cursor[1:] = ends[:-1]
-    tokens = np.zeros(pools, np.int64)
-    key = np.zeros(pools, np.int64)
-    order = np.empty(count, np.int64)
-    pool_of = np.empty(count, np.int32)
-    for i in range(count):
-        best = -1
-        for pool in range(pools):
-            if cursor[pool] < ends[pool] and (best < 0 or key[pool] < key[best]):
-                best = pool
-        order[i] = cursor[best]
-        pool_of[i] = best
-        tokens[best] += lengths[cursor[best]]
-        key[best] = (tokens[best] << shift) // targets[best]
-        cursor[best] += 1
-    return order, pool_of
+def _keys(length_P: np.ndarray, target: int) -> np.ndarray:
+    """[P] int64, rising: where in the stream each piece of a pool stands."""
+    end_P = np.cumsum(length_P)
+    if end_P.shape[0] == 0:
+        return end_P
+    key_P = _fraction(np.minimum(end_P, target), target)
+    if end_P[-1] > target:
+        key_P[-1] = ONE + 1 + _fraction(end_P[-1:] - target, int(length_P[-1]))[0]
+    return key_P
+
+
+def _fraction(part_P: np.ndarray, whole: int) -> np.ndarray:
+    """[P] int64 floor(part * ONE / whole) for part <= whole, by long division: the product has more than 64 bits."""
+    assert whole < 1 << 62 - DIGIT_BITS, whole
+    quotient_P, rest_P = part_P // whole, part_P % whole
+    for _ in range(DIGITS):
+        rest_P = rest_P << DIGIT_BITS
+        quotient_P = (quotient_P << DIGIT_BITS) + rest_P // whole
+        rest_P = rest_P % whole
+    return quotient_P

@@ -1,16 +1,18 @@
 """Planning one segment: from a mix and token shards to rows of pieces, written once and never changed.
 
 Contract: `append_segment` adds a segment to a chain (or begins one); every earlier segment's files stay as they are and
-its fingerprint enters the new one's. Exactly `config.rows` rows are planned; documents are drawn until the token quota
-of each (component, source) is met, interleaved by quota, and packed window by window; the prefix of that stream that
-fills the rows is served, so padding takes the same share of every source. A document longer than a row is cut at
-multiples of the context where its component allows it, and counted; the last one may lose its end, also counted.
+its fingerprint enters the new one's. Exactly `config.rows` rows are planned. A document longer than a row is, where its
+component allows it, a sequence of row-length pieces; of the documents of each (component, source) pieces are taken
+until its token quota is met, interleaved by quota and packed window by window. The prefix of that stream that fills
+the rows is served, so that every (component, source) ends within one piece of its quota, less its share of the
+padding. Each may so serve one document in part, its beginning: that counts as drawn (for repeat caps and cursors), is
+among the cut documents, and its end is among the lost tokens.
 The step's `WORK` does the same as one shard of a `mix.PHASE` step. Cost: O(D + P) integers in memory, no text.
 
 Beside the plan's own files: `excluded.json` (component -> source -> reason -> documents, tokens), `quota.json` (token
 targets by component and source), `vocabulary.json` (languages and domains, for the loader) and `stats.json`.
 
-Shapes: D documents of the catalogue, N documents of the stream, P pieces, R rows.
+Shapes: D documents of the catalogue, P pieces, R rows, W windows.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ class Pieces:
     start: np.ndarray  # [P] int64 tokens, in the shard
     length: np.ndarray  # [P] int64 tokens
     cut_documents: int  # draws served in several pieces or without their end
-    lost_tokens: int  # of the last document, when the rows ended inside it
+    lost_tokens: int  # ends of documents served in part, one a pool at most
 
 
 def append_segment(
@@ -168,31 +170,30 @@ def _draw_all(catalogue: Catalogue, config: PlanConfig, found: Sorted, uses_D: n
 
 
 def _pieces(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], drawn: Drawn) -> Pieces:
-    context = config.context_tokens
     targets = [drawn.targets[pool.component, catalogue.sources[pool.source]] for pool in pools]
-    documents_N, pool_N = interleave(catalogue, drawn.documents, targets)
-    length_N = catalogue.length_D[documents_N]
-    count_N = -(-length_N // context)
-    first_N = np.concatenate([[0], np.cumsum(count_N)])
-    stream_P = np.repeat(np.arange(documents_N.shape[0]), count_N)
-    offset_P = (np.arange(stream_P.shape[0]) - first_N[stream_P]) * context
-    length_P = np.minimum(length_N[stream_P] - offset_P, context)
-    window_starts = np.arange(0, documents_N.shape[0], config.window_documents)
-    window_ends = first_N[np.minimum(window_starts + config.window_documents, documents_N.shape[0])]
-    row_P = fill_rows(length_P, context, config.rows, window_ends)
+    stream = interleave(catalogue, drawn.documents, targets, config.context_tokens)
+    begins_P = stream.offset_P == 0
+    windows_W = _window_ends(begins_P, config.window_documents)
+    row_P = fill_rows(stream.length_P, config.context_tokens, config.rows, windows_W)
     taken = row_P.shape[0]
-    served = int(stream_P[taken - 1]) + 1
-    lost = int(length_N[:served].sum() - length_P[:taken].sum())
     first_piece, order = group_by_row(row_P, config.rows)
+    served_N = np.flatnonzero(begins_P[:taken])  # a document's beginning is the first of its pieces in the stream
+    document_length_N = catalogue.length_D[stream.row_P[served_N]]
     return Pieces(
         first_piece=first_piece,
-        row_D=documents_N[stream_P[order]],
-        pool=pool_N[stream_P[order]],
-        start=catalogue.start_D[documents_N[stream_P[order]]] + offset_P[order],
-        length=length_P[order],
-        cut_documents=int((count_N[:served] > 1).sum()),
-        lost_tokens=lost,
+        row_D=stream.row_P[order],
+        pool=stream.pool_P[order],
+        start=catalogue.start_D[stream.row_P[order]] + stream.offset_P[order],
+        length=stream.length_P[order],
+        cut_documents=int((document_length_N > config.context_tokens).sum()),
+        lost_tokens=int(document_length_N.sum() - stream.length_P[:taken].sum()),
     )
+
+
+def _window_ends(begins_P: np.ndarray, window_documents: int) -> np.ndarray:
+    """[W] int64 piece counts: in each window of the stream begin `window_documents` documents, in the last the rest."""
+    first_W = np.flatnonzero(begins_P)[window_documents::window_documents]
+    return np.append(first_W, begins_P.shape[0])
 
 
 def _write(

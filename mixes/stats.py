@@ -82,7 +82,7 @@ def plan_statistics(plan: Plan, segment: Segment) -> dict[str, Any]:
             for (name,), part in sorted(draws.group_by("source"), key=lambda item: str(item[0]))
         },
         "cut_documents": segment.truncated_documents,
-        "lost_tokens": int(draws["document_length"].sum()) - segment.tokens,  # of the document the rows ended inside
+        "lost_tokens": int(draws["document_length"].sum()) - segment.tokens,  # ends of documents served in part
         "excluded": read_json(plan.store / segment.folder / "excluded.json"),
     }
 

@@ -7,11 +7,15 @@ mistake in what was given, 130 interrupted. Commands are imported when they run,
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
+
+INTERRUPTED = 130  # exit code of a process ended by Ctrl-C: 128 + SIGINT
 
 app = typer.Typer(
     name="seodang",
@@ -223,14 +227,22 @@ def main() -> None:
     # Waiting threads of torch's and numba's pools sleep instead of spinning: beside other work a spinning pool is
     # several times slower, alone it gains nothing here. Must be set before either library is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGINT, _interrupted)
     try:
         app()
     except UserError as error:
         print(f"error: {error.render()}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted: run the same command again to go on where it stopped", file=sys.stderr)
+        raise
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """End on Ctrl-C as an exit: the command library would turn a KeyboardInterrupt into its own message."""
+    del number, frame
+    raise SystemExit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mixes.spec import MixConfig, PlanConfig
 from pipeline.core.config import Config, Loc, Located, read_yaml, validate
@@ -66,6 +66,14 @@ class Curriculum(Config):
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     post: tuple[dict[str, Any], ...] = Field(default=(), max_length=0)  # no post-training phases in this version
     execution: ExecutionConfig = ExecutionConfig()
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_a_folder(cls, store: str) -> str:
+        if "://" in store:
+            message = f"the store is a local or mounted folder in this version, not `{store}`; sources may be any URL"
+            raise ValueError(message)
+        return store
 
 
 @dataclass(frozen=True)

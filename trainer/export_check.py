@@ -20,7 +20,9 @@ def largest_logit_difference(model: MoEModel, folder: Path) -> float:
     """The largest absolute difference of any float32 logit on random tokens between `folder`, loaded with
     transformers' `exaone_moe`, and `model`."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
     generator = torch.Generator().manual_seed(0)
     token_ids_BT = torch.randint(64, model.vocabulary_size, (SEQUENCES, TOKENS), generator=generator)

@@ -27,8 +27,9 @@ def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     console.print(table("\nPhases", names, [[p[name] for name in names] for p in phases(opened)]))
     facts = model(opened)
     console.print(table("\nModel", ("what", "value"), [(k, v) for k, v in facts.items() if k != "groups"]))
-    groups = [[f"{v:,}" if isinstance(v, int) else v for v in group.values()] for group in facts["groups"]]
-    console.print(table("\nParameter groups", [name.replace("_", " ") for name in facts["groups"][0]], groups))
+    names = ("group", "weights", "matrices", "parameters", "weight_decay", "rate_ratio")
+    groups = [[f"{group[n]:,}" if isinstance(group[n], int) else group[n] for n in names] for group in facts["groups"]]
+    console.print(table("\nParameter groups", [name.replace("_", " ") for name in names], groups))
 
 
 def show_status(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:

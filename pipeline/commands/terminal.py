@@ -56,6 +56,9 @@ class TerminalProgress:
             self.bars.remove_task(self.tasks.pop(name))
         took = "[dim]already there[/dim]" if was_there else f"{seconds:6.1f} s"
         self.bars.console.print(f"[green]✓[/green] {name:<28} {took}  [dim]{_summary(record)}[/dim]")
+        if record.facts.get("nothing_left"):
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in record.dropped.items())
+            self.bars.console.print(f"  [yellow]nothing is left of it[/yellow]: {reasons}; `seodang peek` shows them")
 
 
 def _summary(record: Record) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,11 @@ def atomic_path(path: Path) -> Generator[Path]:
 
 def clear_partials(folder: Path) -> None:
     """Remove what killed processes left half-written below `folder`."""
-    for path in folder.rglob(f"{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+    for path in sorted(folder.rglob(f"{PARTIAL}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -84,7 +84,7 @@ class Segment:
     shares: tuple[SourcePlan, ...]
     tokens: int  # all pieces; rows * context_tokens - tokens is padding
     padding_tokens: int
-    truncated_documents: int  # cut to a row's length where the component allows it
+    truncated_documents: int  # cut at multiples of a row, or served in part, where the component allows it
     fingerprint: str = ""
     folder: str = ""  # relative to the store; not part of the fingerprint
 

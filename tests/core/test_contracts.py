@@ -21,7 +21,7 @@ from pipeline.core.documents import (
     write_table,
 )
 from pipeline.core.errors import InputError
-from pipeline.core.files import atomic_path, read_json, write_json
+from pipeline.core.files import atomic_path, clear_partials, read_json, write_json
 from pipeline.core.plans import (
     PIECES_SCHEMA,
     Segment,
@@ -125,6 +125,14 @@ def test_shards_are_read_by_datatroves_reader(tmp_path: Path) -> None:
     assert first["positions"].tolist()[:9] == [0, 1, 2, 3, 0, 1, 0, 1, 2]
 
 
+def test_shards_are_read_by_megatrons_own_reader(tmp_path: Path) -> None:
+    indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset", reason="megatron-core is not installed")
+    documents = [[70, 71, 72], [], [90, 2**31 - 1]]
+    reader = indexed.IndexedDataset(str(shard_of(tmp_path, documents)), multimodal=False, mmap=True)
+    assert [reader[k].tolist() for k in range(len(reader))] == [[*document, EOS] for document in documents]
+    assert reader.document_indices.tolist() == [0, 1, 2, 3]
+
+
 def test_a_cut_shard_is_an_error_naming_it(tmp_path: Path) -> None:
     stem = shard_of(tmp_path, [[70, 71], [72]])
     binary = sidecar(stem, ".bin")
@@ -216,3 +224,12 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         fails()
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert target.read_text() == "old"
+
+
+def test_what_killed_processes_left_is_cleared_files_and_folders_alike(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".partial-step-1" / "deep").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".partial-step-1" / "deep" / ".partial-7-x").write_text("half")
+    (tmp_path / ".partial-7-a.parquet").write_text("half")
+    (tmp_path / "kept").write_text("whole")
+    clear_partials(tmp_path)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["checkpoints", "kept"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,26 @@ def draws(plan: Plan) -> Counter[str]:
     """Times each document's beginning is served, over the whole plan."""
     served = documents_at(plan, 0, plan.rows)
     return Counter(served.filter(served["document_offset"] == 0)["id"].to_list())
+
+
+def assert_quotas_met(house: Any, plan: Plan) -> None:
+    """Of the last segment: each pair is off by one of its pieces (or uncut documents) and its share of the padding."""
+    segment = plan.segments[-1]
+    quota = json.loads((plan.store / segment.folder / "quota.json").read_text())
+    longest: Counter[str] = Counter()
+    for row in documents_in(house):
+        longest[row["source"]] = max(longest[row["source"]], min(row["length"], segment.context_tokens))
+    for share in segment.shares:
+        asked = quota[share.component][share.source]
+        padding = asked * segment.padding_tokens / (segment.rows * segment.context_tokens)
+        assert abs(share.tokens_planned - asked) <= longest[share.source] + padding, (share, asked)
+
+
+def lost_tokens(house: Any, plan: Plan) -> int:
+    """Tokens of the drawn documents that no row of the only segment serves."""
+    true_length = {row["id"]: row["length"] for row in documents_in(house)}
+    drawn = sum(true_length[key] * times for key, times in draws(plan).items())
+    return drawn - plan.segments[0].tokens
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -82,6 +103,8 @@ def test_what_every_plan_keeps(
             consumed[key] += int(got.pieces.length_P[p])
         assert (got.source_ids_RT >= 0).sum() == got.pieces.length_P.sum()
     assert dict(consumed) == {key: tokens for key, tokens in planned.items() if tokens}
+    assert_quotas_met(house, plan)
+    assert house.results[0].facts["lost_tokens"] == lost_tokens(house, plan)
     counts = house.results[0]
     assert counts.counts["documents_in"] == counts.counts["documents_out"] + sum(counts.dropped.values())
 
@@ -179,6 +202,54 @@ def test_shares_match_weights(house: Any, documents_of: Any) -> None:
     share = {s.component: s.tokens_planned / segment.tokens for s in segment.shares}
     assert share["x"] == pytest.approx(0.25, abs=0.002)
     assert segment.tokens / (segment.rows * 64) > 0.99
+
+
+@few
+@given(
+    sources=st.lists(
+        st.tuples(st.lists(st.integers(1, 200), min_size=4, max_size=20), st.integers(1, 20), st.booleans()),
+        min_size=2,
+        max_size=7,
+    ),
+    rows=st.integers(1, 60),
+    window=st.integers(1, 50),
+)
+def test_every_pair_ends_within_a_piece_of_its_quota(
+    new_house: Callable[[], Any],
+    documents_of: Any,
+    sources: list[tuple[list[int], int, bool]],
+    rows: int,
+    window: int,
+) -> None:
+    house = new_house()
+    components: dict[str, Any] = {}
+    for number, (lengths, weight, whole) in enumerate(sources):
+        name = f"s{number}"
+        house.encode(name, documents_of(name, [*lengths, 30]))
+        components[name] = {"from": (name,), "weight": weight / 10, "whole": whole, "max_repeats": 200.0}
+    components["all"] = {"from": ("s*",), "weight": 1.0, "max_repeats": 300.0}
+    plan = house.append(components, budget_tokens=64 * rows, window_documents=window)
+    assert plan.rows == rows
+    assert_quotas_met(house, plan)
+
+
+def test_a_long_document_does_not_swallow_a_small_mix(house: Any, documents_of: Any) -> None:
+    house.encode("code", documents_of("code", [20_000]))
+    for name in ("a", "b", "c", "d", "e"):
+        house.encode(name, documents_of(name, [90, 50, 130, 20] * 20))
+    text = {"from": ("a", "b", "c", "d", "e"), "weight": 0.4}
+    code = {"from": ("code",), "weight": 0.6, "max_repeats": 2.0}
+    plan = house.append({"text": text, "code": code}, budget_tokens=6_400)
+    planned = {(s.component, s.source): s.tokens_planned for s in plan.segments[0].shares}
+    assert planned["code", "code"] == pytest.approx(3_840, abs=128)
+    assert all(planned["text", name] == pytest.approx(512, abs=96) for name in ("a", "b", "c", "d", "e"))
+    assert house.results[0].facts["lost_tokens"] == lost_tokens(house, plan) >= 20_000 - 3_840 - 64
+    code_share = next(share for share in plan.segments[0].shares if share.component == "code")
+    assert (code_share.documents_planned, code_share.cursor_after) == (1, 1)
+    plan = house.append({"text": text, "code": code}, budget_tokens=6_400)
+    assert draws(plan)[documents_at(plan, 0, 100).filter(pl.col("source") == "code")["id"][0]] == 2
+    with pytest.raises(QuotaError, match="component `code` needs 3,840 tokens"):  # in part counts as drawn
+        house.append({"text": text, "code": code}, budget_tokens=6_400)
 
 
 def test_conditions_read_the_document_table(house: Any, documents_of: Any) -> None:

@@ -1,10 +1,14 @@
 """Shared by the trainer's tests: one thread, and a model small enough for milliseconds."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from hand_plan import make_segment, train, write_tokens
+from pipeline.core.plans import Plan
+from trainer.checkpoint import checkpoints
 from trainer.config import ModelConfig
 from trainer.model.model import MoEModel, build_model
 
@@ -55,3 +59,21 @@ def scrambled(model: MoEModel) -> MoEModel:
     for layer in model.sparse_layers().values():
         layer.router.expert_bias.copy_(0.2 * torch.randn(layer.router.expert_bias.shape, generator=generator))
     return model
+
+
+@pytest.fixture(scope="session")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    store = tmp_path_factory.mktemp("store")
+    write_tokens(store, "alpha", "en", [7, 12, 9, 15, 4, 11, 8], masked=False)
+    write_tokens(store, "beta", "ko", [10, 6, 13, 5, 9], masked=True)
+    return make_segment(store, "p", None)
+
+
+@pytest.fixture(scope="session")
+def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phase's folder after an uninterrupted run."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    place = train(plan, folder)
+    assert place == checkpoints(folder)[-1]
+    return folder

@@ -66,6 +66,7 @@ MISTAKES = [
     ("c['phases'][0]['budget_tokens'] = 10", "budget_tokens", "640"),
     ("c['synth']['think']['endpoint'] = 'nowhere'", "unknown endpoint `nowhere`", "replay"),
     ("c['post'] = [{'kind': 'sft'}]", "post", "at most 0 items"),
+    ("c['store'] = 's3://bucket/store'", "the store is a local or mounted folder", "store"),
     ("c['name'] = 7", "name: Input should be a valid string", "c.yaml:"),
 ]
 

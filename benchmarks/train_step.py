@@ -1,0 +1,176 @@
+"""One training step of the small model against transformers' `exaone_moe`, with the same weights, batch and optimiser.
+
+Contract: fp32 and AdamW on both sides, one document a row, no MTP and no balance loss (transformers has neither);
+`equal` compares the loss before the first step. Time is a whole step: forward, backward, clipping, update. Peak memory
+is that of a step with weights, optimiser's state, gradients and activations, each side in its own process. The matrix
+product is the bound: the step's multiplications of weights, six a weight and token, at the rate of one large product.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Side, interleaved, peak_memory
+from benchmarks.result import Comparison, Found, Spread
+from benchmarks.settings import Settings, SizeName
+from trainer.architecture import ModelConfig, count_parameters
+from trainer.export import export_to_transformers
+from trainer.losses import compute_losses
+from trainer.model.model import MoEModel, build_model
+from trainer.presets import PRESETS
+
+VOCABULARY = 8192
+PEER = "transformers exaone_moe (SDPA, grouped_mm)"
+LEARNING_RATE = 1e-4
+CLIP_NORM = 1.0
+SAME_LOSS = 1e-4  # relative
+GEMM_SIZE = 1024
+WARM_UP_TOKENS = 64
+Step = Callable[[Tensor], float]  # token ids [rows, tokens] -> loss before the update
+
+
+@dataclass(frozen=True)
+class Shape:
+    rows: int
+    tokens: int
+    rounds: int
+
+
+SHAPES_1K: dict[SizeName, Shape] = {"full": Shape(4, 1024, 5), "quick": Shape(1, 256, 1)}
+SHAPES_8K: dict[SizeName, Shape] = {"full": Shape(1, 8192, 1), "quick": Shape(1, 512, 1)}
+
+
+def run_1k(settings: Settings) -> Iterator[Found]:
+    """Rows of 1,024 tokens."""
+    return _run("train-step", SHAPES_1K[settings.size])
+
+
+def run_8k(settings: Settings) -> Iterator[Found]:
+    """A row of 8,192 tokens."""
+    return _run("train-step-8k", SHAPES_8K[settings.size])
+
+
+def _run(name: str, shape: Shape) -> Iterator[Found]:
+    config = bare_config()
+    where = f"generated: {shape.rows} x {shape.tokens} random tokens, hidden {config.hidden_size}, "
+    where += f"{config.num_layers} layers, {config.num_experts} experts top-{config.experts_per_token}"
+    token_ids_BT = random_batch(shape.rows, shape.tokens)
+    our_step, their_step = our_training(), their_training()
+    ours, theirs = partial(our_step, token_ids_BT), partial(their_step, token_ids_BT)
+    first_ours, first_theirs = ours(), theirs()  # the warm-up as well
+    seconds = interleaved([ours, theirs], shape.rounds, warm_ups=0)
+    yield Comparison(
+        name,
+        "time of a step, fp32, AdamW both",
+        "tokens/s",
+        Spread.rate(token_ids_BT.numel(), seconds[0]),
+        Spread.rate(token_ids_BT.numel(), seconds[1]),
+        PEER,
+        where,
+        equal=abs(first_ours - first_theirs) <= SAME_LOSS * abs(first_theirs),
+        notes={"loss_ours": first_ours, "loss_peer": first_theirs},
+    )
+    yield _against_product(name, ours, token_ids_BT.numel(), shape.rounds, where)
+    yield Comparison(
+        name,
+        "peak memory of a step, fp32, AdamW both",
+        "MiB",
+        peak_memory(_one_step, our_training, shape),
+        peak_memory(_one_step, their_training, shape),
+        PEER,
+        where,
+    )
+
+
+def _against_product(name: str, ours: Side, tokens: int, rounds: int, where: str) -> Comparison:
+    flops = 6 * count_parameters(bare_config(), VOCABULARY).active_per_token * tokens
+    left, right = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
+    repeats = max(1, flops // (2 * GEMM_SIZE**3))
+
+    def product() -> None:
+        for _ in range(repeats):
+            torch.mm(left, right)
+
+    seconds = interleaved([ours, product], rounds, warm_ups=0)
+    return Comparison(
+        name,
+        "matrix work of a step, fp32, AdamW",
+        "GFLOP/s",
+        Spread.rate(flops / 1e9, seconds[0]),
+        Spread.rate(2 * GEMM_SIZE**3 * repeats / 1e9, seconds[1]),
+        f"matrix product {GEMM_SIZE}^3 (bound)",
+        where,
+    )
+
+
+def bare_config() -> ModelConfig:
+    """The small preset without what transformers does not have."""
+    return PRESETS["small"].replaced(mtp_layers=0, balance_loss=0.0, expert_bias_rate=0.0)
+
+
+def our_training() -> Step:
+    """Ours with new weights."""
+    model = build_model(bare_config(), VOCABULARY, seed=0).train()
+
+    def loss_of(token_ids_BT: Tensor) -> Tensor:
+        document_ids_BT = torch.zeros_like(token_ids_BT, dtype=torch.int32)
+        counts_BT = torch.ones_like(token_ids_BT, dtype=torch.bool)
+        return compute_losses(model, token_ids_BT, document_ids_BT, counts_BT).total
+
+    return _step(model, loss_of)
+
+
+def their_training() -> Step:
+    """transformers with the weights that ours starts from."""
+    model = their_model(build_model(bare_config(), VOCABULARY, seed=0)).train()
+    return _step(model, lambda token_ids_BT: model(input_ids=token_ids_BT, labels=token_ids_BT, use_cache=False).loss)
+
+
+def their_model(model: MoEModel) -> torch.nn.Module:
+    """The same weights in transformers, with its own defaults."""
+    from transformers import ExaoneMoeForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        export_to_transformers(model, model.config, None, Path(folder) / "exported")
+        return ExaoneMoeForCausalLM.from_pretrained(Path(folder) / "exported", dtype=torch.float32)
+
+
+def random_batch(rows: int, tokens: int) -> Tensor:
+    """[rows, tokens] int64 random token ids, the same at every call."""
+    return torch.randint(0, VOCABULARY, (rows, tokens), generator=torch.Generator().manual_seed(0))
+
+
+def _step(model: torch.nn.Module, loss_of: Callable[[Tensor], Tensor]) -> Step:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+
+    def step(token_ids_BT: Tensor) -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(token_ids_BT)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def _one_step(training: Callable[[], Step], shape: Shape) -> Callable[[], Side]:
+    from transformers import ExaoneMoeForCausalLM  # both processes have imported the same
+
+    assert ExaoneMoeForCausalLM
+
+    def prepare() -> Side:
+        step = training()
+        step(random_batch(1, WARM_UP_TOKENS))  # makes the optimiser's state
+        return partial(step, random_batch(shape.rows, shape.tokens))
+
+    return prepare

@@ -1,0 +1,72 @@
+"""The stream of pieces: every prefix keeps the quotas' proportions within one piece of each pool."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixes.catalog import Catalogue
+from mixes.draw import ONE, _fraction, cut, interleave
+
+CONTEXT = 32
+
+pool = st.lists(st.integers(1, 150), min_size=1, max_size=25)
+
+
+def catalogue_of(lengths: list[int]) -> Catalogue:
+    length_D = np.array(lengths, np.int64)
+    start_D = np.cumsum(length_D) - length_D
+    return Catalogue(Path(), "", (), ("all",), np.array([0]), start_D, length_D, np.zeros(len(lengths), np.int32))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(pool, st.integers(0, 1000)), min_size=1, max_size=8))
+def test_every_prefix_is_proportional_within_a_piece(pools: list[tuple[list[int], int]]) -> None:
+    drawn, targets, first = [], [], 0
+    for lengths, permille in pools:
+        drawn.append(np.arange(first, first + len(lengths)))
+        targets.append(sum(lengths) * permille // 1000)
+        first += len(lengths)
+    catalogue = catalogue_of([length for lengths, _ in pools for length in lengths])
+    stream = interleave(catalogue, drawn, targets, CONTEXT)
+    budget = sum(targets)
+    served = [0] * len(pools)
+    for row, which, offset, length in zip(stream.row_P, stream.pool_P, stream.offset_P, stream.length_P, strict=True):
+        before = int(catalogue.length_D[drawn[which][0] : row].sum() + offset)
+        assert served[which] == before, "a pool's pieces stay in the order they were drawn"
+        assert length == min(catalogue.length_D[row] - offset, CONTEXT)
+        assert served[which] < targets[which], "nothing is taken once the quota is met"
+        served[which] += int(length)
+        missing = max(budget - sum(served), 0)
+        for (lengths, _), target, tokens in zip(pools, targets, served, strict=True):
+            longest = min(max(lengths), CONTEXT)
+            share = Fraction(target * missing, budget)
+            assert -longest - share <= tokens - target <= longest
+    assert all(tokens >= target for tokens, target in zip(served, targets, strict=True))
+
+
+def test_the_last_pieces_come_by_what_they_are_owed() -> None:
+    """Quotas 26, 40 and 30 of pieces of 20: owed 6, 0 and 10 tokens of the last piece."""
+    catalogue = catalogue_of([20] * 9)
+    stream = interleave(catalogue, [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)], [26, 40, 30], CONTEXT)
+    assert stream.row_P.tolist() == [3, 6, 0, 4, 7, 1]
+
+
+def test_a_long_document_is_cut_at_rows_and_ends_with_the_quota() -> None:
+    place, offset, length = cut(np.array([5, 100, 7]), 70, CONTEXT)
+    assert place.tolist() == [0, 1, 1, 1]
+    assert offset.tolist() == [0, 0, 32, 64]
+    assert length.tolist() == [5, 32, 32, 32]
+    assert cut(np.array([5, 100, 7]), 69, CONTEXT)[0].tolist() == [0, 1, 1]
+    assert cut(np.array([5, 100, 7]), 112, CONTEXT)[2].tolist() == [5, 32, 32, 32, 4, 7]
+    assert cut(np.array([5]), 0, CONTEXT)[0].shape == (0,)
+
+
+@given(st.integers(1, (1 << 42) - 1), st.lists(st.integers(0, 1 << 42), min_size=1, max_size=20))
+def test_fractions_are_exact_where_the_product_has_more_than_64_bits(whole: int, parts: list[int]) -> None:
+    parts = [min(part, whole) for part in parts]
+    assert _fraction(np.array(parts, np.int64), whole).tolist() == [part * ONE // whole for part in parts]
