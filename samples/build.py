@@ -127,7 +127,7 @@ def build_articles(into: Path) -> list[Expectation]:
     lines.insert(7, BROKEN_LINE)
     lines.insert(11, json.dumps(TEXTLESS))
     for place, why in ((7, "The line is not JSON."), (11, "The record has no text.")):
-        key = f"articles.jsonl.gz:{place + 1}"
+        key = f"articles.jsonl.gz@{sum(len(line.encode()) + 1 for line in lines[:place])}"
         expectations.append(Expectation("articles", key, "dropped", ("read.bad_record",), None, why))
     _write_jsonl_gz(into / "articles" / "articles.jsonl.gz", lines)
     return expectations

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.core.documents import document_files
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from stages.block import Block, verify
 from stages.catalog import BLOCKS, load, make_block
-from stages.clean_output import opened
+from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
 from stages.read import Origin, ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
@@ -45,11 +47,9 @@ class CleanWork:
             for batch in _batches(task, shard):
                 documents = output.read(batch)
                 for block in blocks:
-                    result = block.apply(documents)
-                    verify(documents, result)
-                    output.block(documents, result)
-                    documents = result.kept
+                    documents = _applied(block, documents, output)
                 output.keep(documents)
+                del documents  # before the next batch is read
             return output.result()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
@@ -69,6 +69,13 @@ class CleanWork:
         if repeated := repeated_ids(document_files(task.folder)):
             total["repeated_ids"] = repeated
         return total
+
+
+def _applied(block: Block, documents: pa.Table, output: ShardOutput) -> pa.Table:
+    result = block.apply(documents)
+    verify(documents, result)
+    output.block(documents, result)
+    return result.kept
 
 
 def _batches(task: StepTask, shard: int) -> Iterator[ReadBatch]:

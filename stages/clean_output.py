@@ -33,6 +33,8 @@ GROUP_BYTES = 32 << 20
 WITHHELD = frozenset({TAKEN_DOWN})  # reasons of which no text is kept
 KEPT_SAMPLES = 50  # dropped texts kept a reason and shard
 SAMPLE_BYTES = 64 << 20  # of them together: a few huge texts must not fill the memory
+# Columns that dictionaries make smaller. One of texts holds every text twice more, and so do their least and greatest.
+_REPEATING = frozenset({"source", "lang", "declared_lang", "domain", "license", "robots", "maker", "reason"})
 _DESCRIBED = ["id", "source", "url", "lang"]  # columns of a dropped row that the document has
 
 
@@ -186,7 +188,13 @@ def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
 
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
-    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    repeating = [name for name in schema.names if name in _REPEATING]
+    with (
+        atomic_path(path) as partial,
+        pq.ParquetWriter(
+            partial, schema, compression="zstd", use_dictionary=repeating, write_statistics=["id", *repeating]
+        ) as writer,
+    ):
         tables = TableWriter(writer, schema)
         yield tables
         tables.flush()

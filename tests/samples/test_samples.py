@@ -126,13 +126,14 @@ def _records() -> dict[str, list[str]]:
                     keys["web"].append(record.rec_headers.get_header("WARC-Target-URI"))
             offset = len(data) - len(engine.unused_data)
     for source, name in (("articles", "articles.jsonl.gz"), ("forbidden", "forbidden.jsonl.gz")):
-        lines = gzip.decompress((SAMPLES / source / name).read_bytes()).decode().splitlines()
-        for number, line in enumerate(lines, 1):
+        offset = 0
+        for line in gzip.decompress((SAMPLES / source / name).read_bytes()).splitlines(keepends=True):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 record = {}
-            keys[source].append(record["id"] if "text" in record else f"{name}:{number}")
+            keys[source].append(record["id"] if "text" in record else f"{name}@{offset}")
+            offset += len(line)
     keys["notes"] = pq.read_table(SAMPLES / "notes" / "notes.parquet")["id"].to_pylist()
     return keys
 
