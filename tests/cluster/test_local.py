@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -159,3 +161,8 @@ def test_a_log_that_names_an_error_goes_before_one_that_does_not(tmp_path: Path)
     logs = [tmp_path / "quiet", tmp_path / "loud"]
     assert telling_line(logs) == (tmp_path / "loud", "srun: error: node7: task 0: Killed")
     assert telling_line(logs[:1]) == (tmp_path / "quiet", "all is well")
+
+
+def test_the_base_install_needs_no_ray() -> None:
+    code = "import sys; sys.modules['ray'] = None; import pipeline.cli, pipeline.executors.ray, pipeline.graph"
+    subprocess.run([sys.executable, "-c", code], check=True)

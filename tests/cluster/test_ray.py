@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,8 +103,3 @@ def test_no_cluster_at_the_address(chain: Chain) -> None:
     config = ExecutionConfig.model_validate({"ray": {"address": "127.0.0.1:1"}})
     with pytest.raises(InputError, match="no Ray cluster at `127.0.0.1:1`"):
         chain.run(executor_for(config, "ray", 1))
-
-
-def test_the_base_install_needs_no_ray() -> None:
-    code = "import sys; sys.modules['ray'] = None; import pipeline.cli, pipeline.executors.ray, pipeline.graph"
-    subprocess.run([sys.executable, "-c", code], check=True)
