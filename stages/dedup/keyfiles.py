@@ -26,6 +26,7 @@ import pyarrow as pa
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL, atomic_path
 from pipeline.core.steps import StepTask
+from stages.dedup.cluster import ascending_order
 from stages.dedup.layout import EARLIER, KEYS
 
 FOLDER = "keys"
@@ -98,7 +99,7 @@ def write_keys(
         rows: [E] int64 the documents that have keys.
     """
     stem = folder / FOLDER / f"{shard:05d}"
-    order = np.argsort(keys, axis=0, kind="stable").T
+    order = np.array([ascending_order(band) for band in np.ascontiguousarray(keys.T)], np.int64)
     save_array(stem, "documents", documents)
     save_array(stem, "checks", checks)
     save_array(stem, "keys", np.take_along_axis(keys.T, order, axis=1))

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from pipeline.core.files import PARTIAL
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
-from stages.dedup.cluster import ranked, shared
+from stages.dedup.cluster import ascending_order, ranked, shared
 from stages.dedup.keyfiles import load_array, place_of_key, save_array
 
 FOLDER = "items"
@@ -39,7 +40,7 @@ class Items:
     first_nodes: np.ndarray
 
     def of_range(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """(keys, nodes) with low <= key < high that occur more than once."""
+        """(keys, nodes) with low <= key < high that occur more than once, equal keys side by side."""
         keys: list[np.ndarray] = []
         nodes: list[np.ndarray] = []
         for stem, first in zip(self.stems, self.first_nodes[:-1], strict=True):
@@ -51,20 +52,50 @@ class Items:
         members = shared(all_keys)
         return all_keys[members], all_nodes[members]
 
-    def owners(self, nodes: np.ndarray) -> np.ndarray:
-        """[nodes] records of the documents that ascending nodes are pieces of."""
-        cuts = np.searchsorted(nodes, self.first_nodes)
-        parts: list[np.ndarray] = []
+    def ranks(self, nodes: np.ndarray) -> np.ndarray:
+        """[nodes] int64, less for a piece of a better document, of nodes in any order."""
+        order = np.argsort(nodes)
+        ascending = nodes[order]
+        cuts = np.searchsorted(ascending, self.first_nodes)
+        owners = np.empty(nodes.shape[0], np.int64)  # places in `records`
+        records: list[np.ndarray] = []
+        count = 0
         for shard in np.flatnonzero(np.diff(cuts)):
-            items = nodes[cuts[shard] : cuts[shard + 1]] - self.first_nodes[shard]
+            place = slice(cuts[shard], cuts[shard + 1])
+            items = ascending[place] - self.first_nodes[shard]
             rows = np.searchsorted(load_array(self.stems[shard], "firsts"), items, side="right") - 1
-            parts.append(load_array(self.stems[shard], "documents")[rows])
-        return np.concatenate(parts) if parts else load_array(self.stems[0], "documents")[:0]
+            distinct, own = ranked(rows)
+            records.append(load_array(self.stems[shard], "documents")[distinct])
+            owners[place] = own + count
+            count += distinct.shape[0]
+        all_records = np.concatenate([load_array(self.stems[0], "documents")[:0], *records])
+        best_first = np.lexsort(
+            (all_records["low"], all_records["high"], -all_records["size"], -all_records["quality"])
+        )
+        rank = np.empty(count, np.int64)
+        rank[best_first] = np.arange(count)
+        out = np.empty(nodes.shape[0], np.int64)
+        out[order] = rank[owners]
+        return out
+
+
+@njit(cache=True)
+def _is_copy(keys: np.ndarray, ranks: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Of each run of equal keys all but the one of least rank, then node."""
+    out = np.ones(keys.shape[0], np.bool_)
+    best = 0
+    for place in range(1, keys.shape[0] + 1):
+        if place == keys.shape[0] or keys[place] != keys[best]:
+            out[best] = False
+            best = place
+        elif (ranks[place], nodes[place]) < (ranks[best], nodes[best]):
+            best = place
+    return out
 
 
 def write_items(folder: Path, shard: int, keys: np.ndarray, counts: np.ndarray, documents: np.ndarray) -> None:
     """Write one shard's files: keys [I] uint64 in the order of the text, counts [D] of items, documents [D]."""
-    order = np.argsort(keys, kind="stable")
+    order = ascending_order(keys)
     stem = folder / FOLDER / f"{shard:05d}"
     save_array(stem, "documents", documents)
     save_array(stem, "firsts", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
@@ -117,12 +148,7 @@ class CopiesWork(RangeWork):
     """Lists all but the best."""
 
     def chosen(self, items: Items, keys: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        known, places = ranked(nodes)
-        owners = items.owners(known)[places]
-        order = np.lexsort((nodes, owners["low"], owners["high"], -owners["size"], -owners["quality"], keys))
-        is_copy = np.zeros(nodes.shape[0], bool)
-        is_copy[1:] = keys[order[1:]] == keys[order[:-1]]
-        return nodes[order[is_copy]]
+        return nodes[_is_copy(keys, items.ranks(nodes), nodes)] if nodes.shape[0] else nodes
 
 
 def _items(task: StepTask) -> Items:
