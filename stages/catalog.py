@@ -80,12 +80,13 @@ BLOCKS: dict[str, BlockEntry] = {
         ),
         BlockEntry("datatrove", "stages.adapters:DatatroveConfig", "stages.adapters:make"),
         *(
-            BlockEntry(f"dedup.{name}", f"{module}:{config}", f"{module}:{name}_parts", scope="global")
-            for name, module, config in (
-                ("url", "stages.dedup.methods", "UrlConfig"),
-                ("exact", "stages.dedup.methods", "ExactConfig"),
-                ("minhash", "stages.dedup.methods", "MinhashConfig"),
+            BlockEntry(
+                f"dedup.{name}",
+                f"stages.dedup.methods:{name.title()}Config",
+                f"stages.dedup.methods:{name}_parts",
+                scope="global",
             )
+            for name in ("url", "exact", "minhash", "paragraphs", "substring")
         ),
     )
 }

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 WINDOW = 32  # comparisons a document and bucket (ours): boilerplate families are chained, not compared pair by pair
+FEW = 32  # equal keys that are put in order by insertion
 
 
 @njit(cache=True)
@@ -144,7 +145,6 @@ def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) ->
     pairs: list[np.ndarray] = []
     for column in np.ascontiguousarray(keys.T):
         members = shared(column)
-        members = members[np.argsort(column[members], kind="stable")]
         found, _ = bucket_pairs(column[members], values[members], needed)
         pairs.append(members[found])
     nodes, labels = components(pairs)
@@ -154,12 +154,38 @@ def clusters(values: np.ndarray, keys: np.ndarray, minimum_similarity: float) ->
 
 
 def shared(keys: np.ndarray) -> np.ndarray:
-    """[members] int64 ascending places of keys that occur more than once."""
-    order = np.argsort(keys)
+    """[members] int64 places of keys that occur more than once, equal keys side by side, in order of key and place."""
+    order = ascending_order(keys)
     ascending = keys[order]
     same = np.zeros(keys.shape[0] + 1, bool)
     same[1:-1] = ascending[1:] == ascending[:-1]
-    return np.sort(order[same[1:] | same[:-1]])
+    return order[same[1:] | same[:-1]]
+
+
+def ascending_order(keys: np.ndarray) -> np.ndarray:
+    """A stable argsort: numpy's fast one, whose order of equal keys is the processor's, put right afterwards."""
+    order = np.argsort(keys)
+    _order_ties(keys[order], order)
+    return order
+
+
+@njit(cache=True)
+def _order_ties(ascending: np.ndarray, order: np.ndarray) -> None:
+    first = 0
+    for place in range(1, order.shape[0] + 1):
+        if place < order.shape[0] and ascending[place] == ascending[first]:
+            continue
+        if place - first > FEW:
+            order[first:place].sort()
+        else:
+            for k in range(first + 1, place):  # insertion
+                moved = order[k]
+                hole = k
+                while hole > first and order[hole - 1] > moved:
+                    order[hole] = order[hole - 1]
+                    hole -= 1
+                order[hole] = moved
+        first = place
 
 
 def best_of(labels: np.ndarray, *criteria: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from pipeline.core.documents import write_table
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from stages.dedup.cluster import best_of, components
-from stages.dedup.keyfiles import Signed, id_text, open_signed
+from stages.dedup.keyfiles import Signed, id_text, load_array, open_signed
 from stages.dedup.layout import PAIRS
 
 DECISIONS = "decisions"
@@ -46,7 +46,7 @@ class ClustersWork:
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         signed = open_signed(task)
         files = sorted((task.inputs[PAIRS].folder / PAIRS).glob("[!.]*.npy"))
-        decided = Decided.of(signed, [_mapped(path) for path in files])
+        decided = Decided.of(signed, [load_array(path.with_suffix(""), "") for path in files])
         for place, own in enumerate(signed.own):
             write_table(task.folder / DECISIONS / f"{place:05d}.parquet", decided.table(own))
         write_table(task.folder / "earlier.parquet", decided.earlier_table())
@@ -98,13 +98,6 @@ class Decided:
         old = np.flatnonzero(~self.is_own & (self.totals > 0))
         table = pa.table([id_text(self.documents[old]), self.totals[old]], schema=EARLIER_SCHEMA)
         return table.sort_by("id")
-
-
-def _mapped(path: Any) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r")
-    except ValueError:  # an empty array has nothing to map
-        return np.load(path)
 
 
 WORK = ClustersWork()

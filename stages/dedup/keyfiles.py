@@ -26,6 +26,7 @@ import pyarrow as pa
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL, atomic_path
 from pipeline.core.steps import StepTask
+from stages.dedup.cluster import ascending_order
 from stages.dedup.layout import EARLIER, KEYS
 
 FOLDER = "keys"
@@ -68,8 +69,8 @@ class Signed:
     def key_ranges(self, low: int, high: int) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         """For each shard: (keys, nodes) of each band, of the keys in low <= key < high."""
         for stem, first in zip(self.stems, self.first_nodes[:-1], strict=True):
-            keys, rows = _opened(stem, "keys"), _opened(stem, "rows")
-            cuts = [slice(_place(band, low), _place(band, high)) for band in keys]
+            keys, rows = load_array(stem, "keys"), load_array(stem, "rows")
+            cuts = [slice(place_of_key(band, low), place_of_key(band, high)) for band in keys]
             yield [
                 (np.array(band_keys[cut]), band_rows[cut].astype(np.int64) + first)
                 for band_keys, band_rows, cut in zip(keys, rows, cuts, strict=True)
@@ -78,10 +79,10 @@ class Signed:
     def _gather(self, nodes: np.ndarray, ending: str) -> np.ndarray:
         cuts = np.searchsorted(nodes, self.first_nodes)
         parts = [
-            _opened(self.stems[shard], ending)[nodes[cuts[shard] : cuts[shard + 1]] - self.first_nodes[shard]]
+            load_array(self.stems[shard], ending)[nodes[cuts[shard] : cuts[shard + 1]] - self.first_nodes[shard]]
             for shard in np.flatnonzero(np.diff(cuts))
         ]
-        return np.concatenate(parts) if parts else _opened(self.stems[0], ending)[:0]
+        return np.concatenate(parts) if parts else load_array(self.stems[0], ending)[:0]
 
 
 def write_keys(
@@ -98,11 +99,11 @@ def write_keys(
         rows: [E] int64 the documents that have keys.
     """
     stem = folder / FOLDER / f"{shard:05d}"
-    order = np.argsort(keys, axis=0, kind="stable").T
-    _save(stem, "documents", documents)
-    _save(stem, "checks", checks)
-    _save(stem, "keys", np.take_along_axis(keys.T, order, axis=1))
-    _save(stem, "rows", rows.astype(np.uint32)[order])
+    order = np.array([ascending_order(band) for band in np.ascontiguousarray(keys.T)], np.int64)
+    save_array(stem, "documents", documents)
+    save_array(stem, "checks", checks)
+    save_array(stem, "keys", np.take_along_axis(keys.T, order, axis=1))
+    save_array(stem, "rows", rows.astype(np.uint32)[order])
 
 
 def open_signed(task: StepTask) -> Signed:
@@ -123,7 +124,7 @@ def signed_folders(folders: Sequence[Path]) -> Signed:
         for file in files:
             stems.append(file.with_name(file.name.removesuffix(".documents.npy")))
             ages.append(age)
-            counts.append(_opened(stems[-1], "documents").shape[0])
+            counts.append(load_array(stems[-1], "documents").shape[0])
     return Signed(tuple(stems), np.cumsum([0, *counts]).astype(np.int64), np.array(ages, np.int64))
 
 
@@ -151,8 +152,8 @@ def node_count(signed: Signed) -> int:
     return int(signed.first_nodes[-1])
 
 
-def _place(band: np.ndarray, key: int) -> int:
-    """Keys below `key`. Keys are hashes: they lie near where their size says, and few pages of the file are read."""
+def place_of_key(band: np.ndarray, key: int) -> int:
+    """How many keys of an ascending band are below `key`; few pages of the file are read, for keys are hashes."""
     count = band.shape[0]
     if key >= 1 << 64:
         return count
@@ -165,20 +166,20 @@ def _place(band: np.ndarray, key: int) -> int:
     return low + int(np.searchsorted(band[low:high], wanted))
 
 
-def _opened(stem: Path, ending: str) -> np.ndarray:
+def load_array(stem: Path, ending: str) -> np.ndarray:
     """Mapped, not read; an empty file cannot be mapped."""
-    path = stem.with_name(f"{stem.name}.{ending}.npy")
+    path = _path(stem, ending)
     try:
         return np.load(path, mmap_mode="r")
     except ValueError:
         return np.load(path)
 
 
-def _save(stem: Path, ending: str, array: np.ndarray) -> None:
-    save_array(stem.with_name(f"{stem.name}.{ending}.npy"), array)
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
+def save_array(stem: Path, ending: str, array: np.ndarray) -> None:
     """Write a .npy file atomically."""
-    with atomic_path(path) as partial, partial.open("wb") as handle:
+    with atomic_path(_path(stem, ending)) as partial, partial.open("wb") as handle:
         np.save(handle, np.ascontiguousarray(array))
+
+
+def _path(stem: Path, ending: str) -> Path:
+    return stem.with_name(f"{stem.name}.{ending}.npy" if ending else f"{stem.name}.npy")

@@ -84,3 +84,84 @@ def url_parts(config: UrlConfig, where: str) -> tuple[Part, ...]:
     """Equal URLs."""
     keys = UrlKeys(ignored_parameters=config.ignored_parameters, quality_signal=config.quality_signal)
     return document_parts("dedup.url", keys, "stages.dedup.sign:URL", 1.0, config.against, where)
+
+
+class ParagraphsConfig(Config):
+    """Options of `dedup.paragraphs`."""
+
+    minimum_words: int = Field(default=10, ge=1)  # shorter ones may stand anywhere (ours); a kana or Han counts half
+    quality_signal: str = ""
+
+
+class SubstringConfig(Config):
+    """Options of `dedup.substring`."""
+
+    # Lee et al. 2022 (arXiv 2107.06499) cut at 50 tokens: about 200 bytes of English, fewer tokens elsewhere (ours).
+    minimum_bytes: int = Field(default=200, ge=32, le=1000)
+    quality_signal: str = ""
+
+
+def paragraphs_parts(config: ParagraphsConfig, where: str) -> tuple[Part, ...]:
+    """Equal paragraphs."""
+    del where
+    return (
+        Part(
+            "hashes.paragraphs",
+            "stages.dedup.paragraph_hashes",
+            1,
+            config,
+            "stages.dedup.paragraphs:SIGN",
+            reads_documents=True,
+        ),
+        _copies("copies.paragraphs", "hashes.paragraphs"),
+        Part(
+            "dedup.paragraphs",
+            "stages.dedup.paragraphs",
+            1,
+            config,
+            "stages.dedup.paragraphs:CUT",
+            reads_documents=True,
+            after={"items": "hashes.paragraphs", "copies": "copies.paragraphs"},
+        ),
+    )
+
+
+def substring_parts(config: SubstringConfig, where: str) -> tuple[Part, ...]:
+    """Repeated strings of bytes."""
+    del where
+    module = "stages.dedup.substrings"
+    found = {"anchors": "anchors.substring", "shared": "shared.substring"}
+    return (
+        Part("anchors.substring", "stages.dedup.anchors", 1, config, f"{module}:FIND_ANCHORS", reads_documents=True),
+        Part(
+            "shared.substring",
+            "stages.dedup.shared_items",
+            1,
+            Config(),
+            "stages.dedup.spans:SHARED",
+            after={"items": "anchors.substring"},
+        ),
+        Part(
+            "windows.substring",
+            "stages.dedup.windows",
+            1,
+            config,
+            f"{module}:HASH_WINDOWS",
+            reads_documents=True,
+            after=found,
+        ),
+        _copies("copies.substring", "windows.substring"),
+        Part(
+            "dedup.substring",
+            "stages.dedup.substring",
+            1,
+            config,
+            f"{module}:CUT",
+            reads_documents=True,
+            after={**found, "windows": "windows.substring", "copies": "copies.substring"},
+        ),
+    )
+
+
+def _copies(name: str, items: str) -> Part:
+    return Part(name, "stages.dedup.copied_items", 1, Config(), "stages.dedup.spans:COPIES", after={"items": items})

@@ -32,7 +32,7 @@ class PairsWork:
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         signed = open_signed(task)
         pairs, compared = range_pairs(signed, shard, range_count(signed), task.config.minimum_similarity)
-        save_array(task.folder / PAIRS / f"{shard:05d}.npy", pairs)
+        save_array(task.folder / PAIRS / f"{shard:05d}", "", pairs)
         return ShardResult(counts={"pairs": pairs.shape[0], "compared": compared})
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:

@@ -56,8 +56,8 @@ class SignWork:
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         files = input_files(task)
         table = read_table(files[shard], DOCUMENT_SCHEMA, ["id", "cluster_size", *self._columns])
-        known = _known_signals(files) if task.config.quality_signal else set[str]()
-        documents = _documents(table, files[shard], task.config.quality_signal, known)
+        known = known_signals(files) if task.config.quality_signal else set[str]()
+        documents = document_records(table, files[shard], task.config.quality_signal, known)
         signs = self._sign(table, task.config)
         write_keys(task.folder, shard, documents, signs.checks, signs.keys, signs.rows)
         return ShardResult(counts={"signed": table.num_rows, "with_keys": signs.rows.shape[0]})
@@ -113,7 +113,7 @@ def _equal(hashes: Sequence[str], rows: np.ndarray) -> Signs:
     return Signs(checks, keys[rows], rows)
 
 
-def _documents(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.ndarray:
+def document_records(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.ndarray:
     ids = id_numbers(table["id"], str(file))
     out = np.zeros(table.num_rows, DOCUMENT)
     out["high"], out["low"] = ids[:, 0], ids[:, 1]
@@ -125,7 +125,7 @@ def _documents(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.
     return out
 
 
-def _known_signals(files: Sequence[Path]) -> set[str]:
+def known_signals(files: Sequence[Path]) -> set[str]:
     """Names of signals that any input has."""
     found = [signals_file(file) for file in files]
     return {name for file in found if file.is_file() for name in pq.read_schema(file).names} - {"id"}

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import random
 import shutil
-import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dedup_run import Row, Run, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.config import Located
-from pipeline.core.documents import (
-    DOCUMENT_SCHEMA,
-    document_id,
-    read_documents,
-    read_dropped,
-    read_table,
-    table_from_rows,
-    text_hash,
-    write_documents,
-)
+from pipeline.core.documents import DOCUMENT_SCHEMA, read_table, table_from_rows, write_documents
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.files import hash_file, list_files
-from pipeline.core.record import Record, read_record, write_record
-from pipeline.core.steps import Step
-from pipeline.executors import LocalExecutor
-from pipeline.graph import Graph, Silent
-from stages.catalog import block_config, entry, load
+from stages.catalog import load
 from stages.dedup import pairs
 
-Row = dict[str, Any]
 WORDS = [
     "the",
     "river",
@@ -55,59 +39,9 @@ WORDS = [
 ]
 
 
-class Run:
-    """One block over documents in the given shards, through the graph."""
-
-    def __init__(self, store: Path, shards: list[list[Row]], block: str, workers: int = 1, **options: Any) -> None:
-        config = block_config(block, Located(options))
-        step = Step("given", "test.given", 1, config.replaced(against=()), {}, "", {"rows": repr(shards)})
-        self.graph = Graph(store, [step])
-        node = self.graph.node("given")
-        self.input = node.folder
-        self.input.mkdir(parents=True, exist_ok=True)
-        record = Record("given", "test.given", 1, node.fingerprint, {}, {}, {}, {}, {}, {}, {})
-        write_record(self.input, record, {})
-        for number, rows in enumerate(shards):
-            write_documents(self.input, number, table_from_rows(rows))
-        documents = {"documents": "given"}
-        for part in load(entry(block).make)(config, block):
-            inputs = {**(documents if part.reads_documents else {}), **part.after}
-            self.graph.add(
-                Step(part.name, part.kind, part.version, part.config, inputs, part.work, part.content, part.paths)
-            )
-        self.block = block
-        self.workers = workers
-
-    def make(self) -> Run:
-        self.graph.run([self.block], LocalExecutor(self.workers), Silent())
-        return self
-
-    def folder(self, name: str) -> Path:
-        return self.graph.node(name).folder
-
-    @property
-    def kept(self) -> list[Row]:
-        return [row for table in read_documents(self.folder(self.block)) for row in table.to_pylist()]
-
-    @property
-    def dropped(self) -> list[Row]:
-        return [row for table in read_dropped(self.folder(self.block)) for row in table.to_pylist()]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        record = read_record(self.folder(self.block))
-        assert record.counts["documents_in"] == record.counts["documents_out"] + sum(record.dropped.values())
-        return dict(record.facts)
-
-
 def prose(seed: int, words: int = 120) -> str:
     generator = random.Random(seed)
     return " ".join(generator.choice(WORDS) + str(generator.randrange(40)) for _ in range(words))
-
-
-def row(record: str, text: str, source: str = "web", **columns: object) -> Row:
-    text = unicodedata.normalize("NFC", text)
-    return {"id": document_id(source, record), "text_hash": text_hash(text), "text": text, "source": source, **columns}
 
 
 def families(count: int = 12) -> list[Row]:
