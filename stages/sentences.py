@@ -1,7 +1,7 @@
 """datatrove's sentences in the lines that C4 keeps, for comparing verdicts with its `C4QualityFilter`.
 
-Contract: `count_sentences` replaces the sentence counts of `stages.line_signals.line_counts` in place. Which lines are kept
-is the kernel's own decision, taken with each line as a document. Cost: datatrove's tokenizer on every kept line.
+Contract: `count_sentences` replaces the sentence counts of `stages.line_signals.line_counts` in place. Which lines are
+kept is the kernel's own decision, taken with each line as a document. Cost: datatrove's tokenizer on every kept line.
 """
 
 from __future__ import annotations

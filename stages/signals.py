@@ -3,8 +3,9 @@
 Contract: `signals_table` gives one row per document, in order: `id`, `lang` and `domain` (what thresholds depend on),
 and a float64 column per signal (thresholds are compared exactly), named `signal@version`. A signal that has no meaning
 for a document (no stop word list for its language, no words) is null.
-Definitions follow datatrove 0.10's filters, which follow the papers named in `stages.ngrams` and `stages.line_signals`; the
-words are the segmenter's. Everything is counted by kernels over the UTF-8 buffer of the Arrow column.
+Definitions follow datatrove 0.10's filters, which follow the papers named in `stages.ngrams` and
+`stages.line_signals`; the words are the segmenter's. Everything is counted by kernels over the UTF-8 buffer of the
+Arrow column.
 Cost: 20-30 MB/s a core; at most 8 bytes of memory a byte of text, a part of the batch at a time.
 """
 
