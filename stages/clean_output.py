@@ -189,11 +189,10 @@ def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
     repeating = [name for name in schema.names if name in _REPEATING]
+    options: dict[str, Any] = {"use_dictionary": repeating, "write_statistics": ["id", *repeating]}
     with (
         atomic_path(path) as partial,
-        pq.ParquetWriter(
-            partial, schema, compression="zstd", use_dictionary=repeating, write_statistics=["id", *repeating]
-        ) as writer,
+        pq.ParquetWriter(partial, schema, compression="zstd", **options) as writer,
     ):
         tables = TableWriter(writer, schema)
         yield tables

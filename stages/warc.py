@@ -94,6 +94,9 @@ def warc_pages(
             yield from _records(handle, 0, limit_bytes)
         return
     offset = _next_member(handle, start, packing)
+    if start == 0 and offset != 0 and _begins_with_member(handle, packing):
+        lost = handle.seek(0, 2) if offset is None else offset
+        yield WarcFault("truncated", 0, f"{lost} bytes that hold no WARC record")
     while offset is not None and (end is None or offset < end):
         member = _Member(handle, offset, packing)
         faults = 0
@@ -109,6 +112,12 @@ def warc_pages(
         offset = _next_member(handle, member.end, packing)
         if offset != member.end and (lost := (handle.seek(0, 2) if offset is None else offset) - member.end):
             yield WarcFault("truncated", member.end, f"{lost} bytes that hold no WARC record")
+
+
+def _begins_with_member(handle: IO[bytes], packing: _Packing) -> bool:
+    """Whether a member should stand at byte 0 (a dictionary may stand there instead)."""
+    handle.seek(0)
+    return handle.read(len(packing.magic)) == packing.magic
 
 
 def _packing(handle: IO[bytes]) -> _Packing | None:
