@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from benchmarks.inputs import parquet_rows
 from benchmarks.peers import against
@@ -105,7 +106,12 @@ def _in_worker(pages: Sequence[str]) -> list[str]:
 def _trafilatura(pages: Sequence[str]) -> list[str]:
     import trafilatura
 
-    options = {"favor_precision": True, "include_comments": False, "include_formatting": True, "with_metadata": True}
+    options: dict[str, Any] = {
+        "favor_precision": True,
+        "include_comments": False,
+        "include_formatting": True,
+        "with_metadata": True,
+    }
     found = (trafilatura.bare_extraction(page, date_extraction_params=DATES, **options) for page in pages)
     return [one.text or "" if one is not None and not isinstance(one, dict) else "" for one in found]
 

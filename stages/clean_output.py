@@ -187,11 +187,11 @@ def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
 
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
-    repeating = [name for name in schema.names if name in _REPEATING]
+    repeating: Any = [name for name in schema.names if name in _REPEATING]  # the stubs know only booleans
     with (
         atomic_path(path) as partial,
         pq.ParquetWriter(
-            partial, schema, compression="zstd", use_dictionary=repeating, write_statistics=["id", *repeating]
+            partial, schema, compression="zstd", use_dictionary=repeating, write_statistics=repeating
         ) as writer,
     ):
         tables = TableWriter(writer, schema)
