@@ -57,6 +57,18 @@ BENCHMARKS: dict[str, Entry] = {
             ("fastText lid.176.ftz", "py3langid"),
         ),
         Entry(
+            "extract",
+            "benchmarks.extract:run",
+            "main text of HTML pages, and what the time limit costs",
+            ("trafilatura", "justext"),
+        ),
+        Entry(
+            "end-to-end",
+            "benchmarks.end_to_end:run",
+            "Parquet to Parquet through all signals and rules, by language",
+            ("datatrove's reader, filters and writer",),
+        ),
+        Entry(
             "decontaminate",
             "benchmarks.decontaminate:run",
             "search for benchmark items in documents",

@@ -106,8 +106,12 @@ def _in_worker(pages: Sequence[str]) -> list[str]:
 def _trafilatura(pages: Sequence[str]) -> list[str]:
     import trafilatura
 
-    options: dict[str, Any] = dict.fromkeys(("favor_precision", "include_formatting", "with_metadata"), True)
-    options["include_comments"] = False
+    options: dict[str, Any] = {
+        "favor_precision": True,
+        "include_comments": False,
+        "include_formatting": True,
+        "with_metadata": True,
+    }
     found = (trafilatura.bare_extraction(page, date_extraction_params=DATES, **options) for page in pages)
     return [one.text or "" if one is not None and not isinstance(one, dict) else "" for one in found]
 

@@ -188,11 +188,12 @@ def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
 
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
-    repeating = [name for name in schema.names if name in _REPEATING]
-    options: dict[str, Any] = {"use_dictionary": repeating, "write_statistics": ["id", *repeating]}
+    repeating: Any = [name for name in schema.names if name in _REPEATING]  # the stubs know only booleans
     with (
         atomic_path(path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd", **options) as writer,
+        pq.ParquetWriter(
+            partial, schema, compression="zstd", use_dictionary=repeating, write_statistics=repeating
+        ) as writer,
     ):
         tables = TableWriter(writer, schema)
         yield tables
