@@ -22,7 +22,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from stages.block import Block, verify
-from stages.catalog import BLOCKS, load, make_block
+from stages.catalog import BLOCKS, block_reports, load, make_block
 from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
 from stages.read import Origin, ReadBatch, document_batches, read_parts
@@ -68,7 +68,7 @@ class CleanWork:
             total["nothing_left"] = True
         if repeated := repeated_ids(document_files(task.folder)):
             total["repeated_ids"] = repeated
-        return total
+        return total | block_reports(task.config.blocks, task.folder, task.paths)
 
 
 def _applied(block: Block, documents: pa.Table, output: ShardOutput) -> pa.Table:

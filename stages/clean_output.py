@@ -45,6 +45,7 @@ class ShardOutput:
         self._kept = kept
         self._dropped = dropped
         self._signals: dict[tuple[str, ...], list[pa.Table]] = {}
+        self._evidence: dict[str, list[pa.Table]] = {}
         self._sample_bytes = 0
         self._seen: set[str] = set()
         self.counts: Counter[str] = Counter(
@@ -67,6 +68,8 @@ class ShardOutput:
         self.counts.update(result.counts)
         if result.signals is not None:
             self._signals.setdefault(tuple(result.signals.column_names), []).append(result.signals)
+        for name, table in result.evidence.items():
+            self._evidence.setdefault(name, []).append(table)
         if result.reasons:
             self._drop_rows(documents, result.dropped_at, result.reasons, result.details, result.dropped_langs)
 
@@ -84,6 +87,11 @@ class ShardOutput:
         """Write the side table, if there is one."""
         if self._signals:
             write_table(path, _joined(self._signals))
+
+    def write_evidence(self, folder: Path, name: str) -> None:
+        """Write what blocks said about the rows they dropped, a folder a table."""
+        for table, parts in self._evidence.items():
+            write_table(folder / table / name, pa.concat_tables(parts).combine_chunks())
 
     def result(self) -> ShardResult:
         """The shard's result; asserts that no document was lost."""
@@ -184,6 +192,7 @@ def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
         output = ShardOutput(kept, dropped)
         yield output
         output.write_signals(folder / "signals" / name)
+        output.write_evidence(folder, name)
 
 
 @contextmanager

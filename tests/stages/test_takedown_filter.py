@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.core.documents import table_from_rows
+from pipeline.core.documents import read_dropped, table_from_rows
 from pipeline.core.takedown import Takedown, add_takedowns
 from stages.block import verify
-from stages.clean import Tally
+from stages.clean_output import opened
+from stages.read import ReadBatch
 from stages.takedown import TAKEDOWNS, takedown_filters
 
 A, B = "a" * 32, "b" * 32
@@ -43,9 +44,11 @@ def test_everything_that_fits_goes_and_nothing_else(tmp_path: Path) -> None:
     found = dict(zip(result.dropped_at.tolist(), result.details, strict=True))
     assert [found.get(row) for row in range(len(cases))] == [pattern for _, pattern in cases]
     assert set(result.reasons) == {"compliance.takedown"}
-    tally = Tally()
-    tally.block(table, result)
-    assert [row["text"] for row in tally.dropped] == [None] * 6
+    with opened(tmp_path / "step", 0) as output:
+        output.block(output.read(ReadBatch(table)), result)
+        output.keep(result.kept)
+    (dropped,) = read_dropped(tmp_path / "step")
+    assert dropped["text"].to_pylist() == [None] * 6
 
 
 def test_a_step_without_a_list_has_no_filter() -> None:
