@@ -27,6 +27,18 @@ BENCHMARKS: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry(
+            "bounds",
+            "benchmarks.bounds:run",
+            "words and blocks beside a memory scan and UTF-8 decoding",
+            ("memory scan", "UTF-8 decoding"),
+        ),
+        Entry(
+            "clustering",
+            "benchmarks.clustering:run",
+            "signatures to clusters, out of core",
+            ("datatrove MinhashDedupBuckets, MinhashDedupCluster",),
+        ),
+        Entry(
             "words",
             "benchmarks.words:run",
             "splitting text into words, by language, and for shingles",
