@@ -30,8 +30,6 @@ from stages.repeated_ids import repeated_ids
 from stages.sources import Part, files_of, shard_parts
 from stages.takedown import takedown_filters
 
-KIND = "stages.clean"
-VERSION = 2
 COMPLIANCE = "compliance"
 
 

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,13 @@ from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
-from trainer.progress import OnStep
 from trainer.schedule import learning_rate_at
 
 CHECKPOINTS_PER_SEGMENT = 3  # when not told: enough to lose a third of a short run at most
 MOST_STEPS_BETWEEN_CHECKPOINTS = 1000
+
+
+OnStep = Callable[[StepLine, int, int], None]  # (line, updates done in the segment, updates of the segment)
 
 
 class TrainExecution(Config):

@@ -12,25 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.files import hash_file, list_files
-from pipeline.core.record import LOGS, RUN
+from stores import outputs
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_COMPARED = (RUN, "train.jsonl", ".lock", "content-hashes.json")  # facts of a run, speeds, the lock, a cache
 MOMENTS = 12
 
 
 def command(store: Path) -> list[str]:
     return [sys.executable, "-m", "pipeline.cli", "train", "tests/mini.yaml", "--set", f"store={store}"]
-
-
-def outputs(store: Path) -> dict[str, str]:
-    """Hash of every output below a store; logs are not outputs."""
-    return {
-        path.relative_to(store).as_posix(): hash_file(path)
-        for path in list_files(store)
-        if path.name not in NOT_COMPARED and LOGS not in path.relative_to(store).parts
-    }
 
 
 def started(store: Path) -> subprocess.Popen[bytes]:

@@ -8,21 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.core.files import hash_file, list_files
+from pipeline.core.files import list_files
 from pipeline.core.plans import read_plan
-from pipeline.core.record import LOGS, RUN, read_record
+from pipeline.core.record import read_record
 from pipeline.core.runlog import read_lines
+from stores import outputs
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
-NOT_COMPARED = (RUN, "train.jsonl", ".lock", "content-hashes.json")
-
-
-def outputs(store: Path) -> dict[str, str]:
-    return {
-        path.relative_to(store).as_posix(): hash_file(path)
-        for path in list_files(store)
-        if path.name not in NOT_COMPARED and LOGS not in path.relative_to(store).parts
-    }
 
 
 def only(store: Path, pattern: str) -> Path:
