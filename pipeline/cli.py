@@ -81,7 +81,7 @@ def cancel(config: Curriculum, steps: Steps = None, set_: Overrides = None) -> N
 
     Example: seodang cancel configs/quickstart.yaml 'clean.*'
     """
-    from pipeline.commands.status import cancel_jobs
+    from pipeline.commands.cancel import cancel_jobs
 
     cancel_jobs(config, steps or [], set_ or [])
 

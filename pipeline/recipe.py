@@ -110,6 +110,7 @@ class Opened:
     curriculum: Curriculum
     cards: Mapping[str, SourceCard]
     graph: Graph
+    located: Located
 
     @property
     def data_steps(self) -> list[str]:
@@ -140,7 +141,7 @@ def open_curriculum(path: Path, overrides: Sequence[str] = ()) -> Opened:
     check_reviews(curriculum, cards, located)
     graph = Layout(curriculum, located, cards).graph()
     check_patterns(curriculum.execution, graph.nodes, located)
-    return Opened(path, curriculum, cards, graph)
+    return Opened(path, curriculum, cards, graph, located)
 
 
 def check_names(curriculum: Curriculum, located: Located) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import TaskID
 
-from pipeline.commands.status import refuse_live_jobs
+from pipeline.commands.jobs import refuse_live_jobs
 from pipeline.commands.terminal import TerminalProgress, amount, console, progress, table
 from pipeline.core.record import Record, read_record
 from pipeline.core.runlog import StepLine, read_lines
@@ -29,7 +29,7 @@ TOLD_SECONDS = 15  # between lines where there is no terminal to draw a bar on
 def train_curriculum(config: Path, executor: str, workers: int, overrides: Sequence[str]) -> None:
     """Run everything that is missing, phase by phase."""
     opened = open_curriculum(config, overrides)
-    chooser = executor_for(opened.curriculum.execution, executor, workers)
+    chooser = executor_for(opened.curriculum.execution, executor, workers, opened.located)
     refuse_live_jobs(opened, chooser)
     with locked(opened.graph.store), progress() as shown:
         view = TrainingView(shown)

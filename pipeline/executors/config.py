@@ -59,6 +59,14 @@ class ExecutionConfig(Config):
         entries += [one for pattern, one in self.resources.items() if pattern != DEFAULT and fnmatchcase(step, pattern)]
         return Resources(**{name: getattr(one, name) for one in entries for name in one.model_fields_set})
 
+    def source_of(self, step: str, field: str) -> tuple[str, ...]:
+        """(pattern, field) of the entry that gives a step's resource; empty where the file leaves it out."""
+        patterns = [name for name in self.resources if name != DEFAULT and fnmatchcase(step, name)]
+        for pattern in [*reversed(patterns), DEFAULT]:
+            if pattern in self.resources and field in self.resources[pattern].model_fields_set:
+                return pattern, field
+        return ()
+
 
 def check_patterns(config: ExecutionConfig, steps: Iterable[str], located: Located) -> None:
     """Every pattern of `resources` names a step. Raises `ConfigError`."""

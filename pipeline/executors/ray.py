@@ -3,6 +3,7 @@
 One actor a task; a task takes every n-th of the missing shards. datatrove submits the task of a lost actor again, up to
 three times; its shards that are already made are skipped. Steps run one after the other, and the record is written by
 the process that waits: when that is killed, its actors end, and a second run makes what is missing.
+A task has its step's `cpus`, `memory_gib` and `minutes`; Ray knows no partitions, so `partition` says nothing here.
 Needs the extra `ray`. All nodes see the store and the sources under the same paths.
 """
 
@@ -11,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -20,13 +23,16 @@ from datatrove.executor import ray as datatrove_ray
 from datatrove.utils.logging import logger
 from datatrove.utils.stats import PipelineStats
 
+from pipeline.core.config import Located
 from pipeline.core.errors import InputError
 from pipeline.core.files import clear_partials
 from pipeline.core.record import Record, shard_done
 from pipeline.executors.config import ExecutionConfig, Resources
-from pipeline.executors.work import Job, ShardRunner, begin, clear_failures, commit, read_failures
+from pipeline.executors.slurm_queue import telling_line
+from pipeline.executors.work import Job, ShardRunner, begin, clear_failures, commit, note_failure, read_failures
 
 POLL_SECONDS = 0.5
+MINUTE_SECONDS = 60.0
 
 
 class RayExecutor:
@@ -34,9 +40,10 @@ class RayExecutor:
 
     outlives_us: ClassVar[bool] = False
 
-    def __init__(self, tasks: int, config: ExecutionConfig) -> None:
+    def __init__(self, tasks: int, config: ExecutionConfig, located: Located) -> None:
         self.tasks = tasks
         self.config = config
+        self.located = located
 
     def queue(self, chain: Sequence[Job]) -> None:
         del chain  # steps are made one after the other
@@ -49,7 +56,8 @@ class RayExecutor:
         clear_failures(job.logs)
         if shards:
             resources = self.config.resources_of(job.task.name)
-            fitting = fitting_tasks(ray.cluster_resources(), resources, job.task.name)
+            where = self.located.where(("execution", "resources")) or "execution.resources"
+            fitting = fitting_tasks(ray.cluster_resources(), resources, job.task.name, where)
             tasks = min(resources.tasks or self.tasks or fitting, len(shards))
             self.make(job, tuple(shards), tasks, resources, done)
             for failure in read_failures(job.logs).values():
@@ -62,8 +70,9 @@ class RayExecutor:
     ) -> None:
         """Run datatrove's executor in a thread and tell how many shards are there."""
         logger.remove()  # this process shows progress itself
+        runner = ShardRunner(job, shards, os.getcwd(), 0.0)
         executor = datatrove_ray.RayPipelineExecutor(
-            pipeline=[ShardRunner(job, shards, os.getcwd(), 0.0)],
+            pipeline=[TimedRunner(runner, resources.minutes, resources.minutes * MINUTE_SECONDS)],
             tasks=tasks,
             cpus_per_task=resources.cpus,
             mem_per_cpu_gb=resources.memory_gib / resources.cpus,
@@ -76,6 +85,41 @@ class RayExecutor:
                 done(sum(shard_done(job.task.folder, shard) for shard in shards))
             future.result()
         done(sum(shard_done(job.task.folder, shard) for shard in shards))
+
+
+@dataclass(frozen=True)
+class TimedRunner:
+    """A task that is ended when its time is over, whatever it is doing: its process ends after a note of why.
+
+    datatrove's own limit forgets the task that it ends and then looks it up (0.10.1), and looks every ten seconds only.
+    """
+
+    runner: ShardRunner
+    minutes: int
+    seconds: float  # of all of them
+
+    def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        os.chdir(self.runner.working_folder)
+        name = f"task-{rank:05d}"
+        if name in read_failures(self.runner.job.logs):
+            raise TimeoutError(f"{name} has had its time")  # the executor takes an ended process for a lost one
+        timer = threading.Timer(self.seconds, self.expire, (name,))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.runner(data, rank, world_size)
+        finally:
+            timer.cancel()
+
+    def expire(self, name: str) -> None:
+        """End this process."""
+        job = self.runner.job
+        what = (
+            f"step `{job.task.name}`: {name} was ended after {self.seconds / MINUTE_SECONDS:g} minutes, its time limit"
+        )
+        fix = "more `minutes`, or more `tasks`, in execution.resources; run again: what is made is kept"
+        note_failure(job, name, InputError(what, where=str(job.logs), fix=fix))
+        os._exit(1)
 
 
 class TaskWorker(datatrove_ray.RankWorker):
@@ -135,20 +179,22 @@ def _knock(address: str) -> None:
             raise ConnectionError(str(error)) from None
 
 
-def fitting_tasks(cluster: dict[str, float], resources: Resources, step: str) -> int:
+def fitting_tasks(cluster: dict[str, float], resources: Resources, step: str, where: str) -> int:
     """How many tasks the cluster holds at once. Raises `InputError` when it holds none: Ray would wait for ever."""
     cpus, memory_gib = cluster.get("CPU", 0.0), cluster.get("memory", 0.0) / 2**30
     count = int(min(cpus / resources.cpus, memory_gib / resources.memory_gib))
     if count < 1:
         what = f"a task of step `{step}` asks for {resources.cpus} CPUs and {resources.memory_gib:g} GiB"
         has = f"the Ray cluster has {cpus:g} CPUs and {memory_gib:.1f} GiB"
-        raise InputError(f"{what}, {has}", where="execution.resources", fix="ask for less, or add nodes")
+        raise InputError(f"{what}, {has}", where=where, fix="ask for less, or add nodes")
     return count
 
 
 def _check_made(job: Job, shards: Sequence[int]) -> None:
     missing = [shard for shard in shards if not shard_done(job.task.folder, shard)]
     if missing:
-        what = f"step `{job.task.name}`: {len(missing)} shards were not made, first {missing[0]}: Ray lost their worker"
-        fix = "memory is the usual cause: raise `memory_gib` in execution.resources, then run again"
-        raise InputError(f"{what} four times", where=str(job.logs / "ray"), fix=fix)
+        log, line = telling_line(sorted((job.logs / "ray" / "logs").glob("*.log")))
+        what = f"step `{job.task.name}`: {len(missing)} shards were not made, first {missing[0]}"
+        why = f"the last that its workers said: {line or 'nothing'}"
+        fix = "a worker that Ray loses four times is out of memory, as a rule: raise `memory_gib`, then run again"
+        raise InputError(f"{what}; {why}", where=str(log or job.logs / "ray"), fix=fix)

@@ -1,10 +1,11 @@
 """Steps as Slurm jobs, through datatrove's Slurm executor.
 
-Each unfinished step is one job array, whose tasks pick shards, and one small finishing job that writes the record. All
-steps are submitted at once, chained by job id, so the whole graph runs on when the submitting process is gone. A task
-takes every n-th shard; where the inputs are not finished at submission it counts the shards when it starts. Jobs are
-known by their names alone (STEP-FINGERPRINT.make@STORE), so a second run finds the live ones and submits only what is
-missing; a requeued task skips what it has made. Files: STORE/logs/STEP/slurm/ATTEMPT/{make,finish}/.
+Each unfinished step is one job array, whose tasks pick shards, and one small finishing job that writes the record; a
+step of one task does both in one job. All steps are submitted at once, chained by job id, so the whole graph runs on
+when the submitting process is gone. A task takes every n-th shard; where the inputs are not finished at submission it
+counts the shards when it starts. Jobs are known by their names alone (STEP-FINGERPRINT.make@STORE), so a second run
+finds the live ones and submits only what is missing; a requeued task skips what it has made. Files:
+STORE/logs/STEP/slurm/ATTEMPT/{make,finish}/.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from typing import Any, ClassVar
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.utils.logging import logger
 
+from pipeline.core.config import Located
 from pipeline.core.errors import InputError
 from pipeline.core.files import clear_partials
 from pipeline.core.fingerprint import SHORT, fingerprint
 from pipeline.core.record import Record, finished, read_record, shard_done
 from pipeline.core.steps import StepTask
 from pipeline.executors.config import ExecutionConfig, Resources
-from pipeline.executors.slurm_queue import Queued, no_slurm, queued, telling_line
+from pipeline.executors.slurm_limits import check_limits, partitions
+from pipeline.executors.slurm_queue import ATTEMPT, COMPLETED, Queued, all_queued, no_slurm, queued, telling_line
 from pipeline.executors.work import FINISH, FinishRunner, Job, ShardRunner, clear_failures, read_failures
 
 MAKE = "make"
@@ -54,14 +57,24 @@ class SlurmExecutor:
 
     outlives_us: ClassVar[bool] = True
 
-    def __init__(self, tasks: int, config: ExecutionConfig) -> None:
+    def __init__(self, tasks: int, config: ExecutionConfig, located: Located) -> None:
         self.tasks = tasks or DEFAULT_TASKS
         self.config = config
+        self.located = located
         self.known: dict[str, Job] = {}  # by step name: unfinished steps that have jobs
 
     def queue(self, chain: Sequence[Job]) -> None:
-        """Submit the steps that have no live jobs, each after those of its inputs. Raises `InputError`."""
-        live = live_ids(chain)
+        """Submit the steps that have no live jobs, each after those of its inputs.
+
+        Raises:
+            ConfigError: A step asks for what no node or partition gives.
+            InputError: Slurm is not here, does not answer or refuses a job.
+        """
+        try:
+            check_limits([job.task.name for job in chain], self.config, partitions(), self.located)
+            live = live_ids(chain)
+        except ConnectionError as error:
+            raise _silent(error) from error
         last: dict[str, str] = {}  # step name -> id of its finishing job
         for job in chain:
             after = [last[one.name] for one in job.task.inputs.values() if one.name in last]
@@ -77,6 +90,7 @@ class SlurmExecutor:
         missing = tuple(job.missing()) if ready else None
         attempt = next_attempt(job)
         resources = self.config.resources_of(job.task.name)
+        last: list[Any] = [FinishRunner(job, os.getcwd(), "slurm")]
         if arrays:
             after = arrays
         elif missing != ():
@@ -85,16 +99,18 @@ class SlurmExecutor:
             runner = ShardRunner(job, missing, os.getcwd(), time.time())
             tasks = resources.tasks or self.tasks
             tasks = tasks if missing is None else min(tasks, len(missing))
-            after = [self.launched(job.task, runner, tasks, Part(MAKE, attempt, resources, after))]
-        runner = FinishRunner(job, os.getcwd(), "slurm")
-        return self.launched(job.task, runner, 1, Part(FINISH, attempt, resources, after))
+            if tasks == 1:
+                last.insert(0, runner)
+            else:
+                after = [self.launched(job.task, [runner], tasks, Part(MAKE, attempt, resources, after))]
+        return self.launched(job.task, last, 1, Part(FINISH, attempt, resources, after))
 
-    def launched(self, task: StepTask, runner: Any, tasks: int, part: Part) -> str:
+    def launched(self, task: StepTask, runners: list[Any], tasks: int, part: Part) -> str:
         """Submit one array through datatrove; returns its id."""
         resources = part.resources
         site = self.config.slurm
         executor = StepJobs(
-            pipeline=[runner],
+            pipeline=runners,
             tasks=tasks,
             time=str(resources.minutes),
             partition=resources.partition,
@@ -107,6 +123,7 @@ class SlurmExecutor:
                 "mem-per-cpu": f"{math.ceil(resources.memory_gib * 1024 / resources.cpus)}M",
                 "kill-on-invalid-dep": "yes",  # else what waits for a failed job stays in the queue for ever
                 "chdir": os.getcwd(),
+                "comment": f'"{ATTEMPT}{part.attempt.name}"',
                 **({"account": site.account} if site.account else {}),
                 **site.arguments,
             },
@@ -134,17 +151,19 @@ class SlurmExecutor:
                 heard = time.monotonic()
             except ConnectionError as error:
                 if time.monotonic() - heard > PATIENCE_SECONDS:
-                    raise InputError(f"Slurm does not answer: {error}", fix="run again when it does") from error
+                    raise _silent(error) from error
             time.sleep(self.config.slurm.poll_seconds)
         return read_record(job.task.folder)
 
     def raise_failures(self) -> None:
         """Raise the error of the first step that has neither record nor live jobs."""
         self.known = {name: job for name, job in self.known.items() if not finished(job.task.folder)}
-        live = live_ids(self.known.values())
+        queue = jobs_in_queue(self.known.values())
         for job in self.known.values():
-            if not any(job_name(job.task, part) in live for part in (MAKE, FINISH)) and not _settled(job.task.folder):
-                raise failure_of(job)
+            own = jobs_of(job, queue)
+            ended_badly = any(one.state != COMPLETED for one in own)
+            if not any(one.live for one in own) and (ended_badly or not _settled(job.task.folder)):
+                raise failure_of(job, own)
 
 
 class StepJobs(SlurmPipelineExecutor):
@@ -177,6 +196,18 @@ def jobs_in_queue(jobs: Iterable[Job]) -> list[Queued]:
     return queued(list(step_of(jobs)))
 
 
+def jobs_in_store(store: Path) -> list[Queued]:
+    """What `squeue` has of any step of a store, also of steps that the curriculum file no longer has."""
+    return [one for one in all_queued() if one.name.endswith(f"@{store_mark(store)}")]
+
+
+def jobs_of(job: Job, queue: Iterable[Queued]) -> list[Queued]:
+    """Those of `queue` that are of the step's last submission, or live."""
+    names = step_of([job])
+    last = [folder.name for folder in attempts(job)[-1:]]
+    return [one for one in queue if one.name in names and all(one.is_of(attempt) for attempt in last)]
+
+
 def live_ids(jobs: Iterable[Job]) -> dict[str, list[str]]:
     """Job name -> ids of live jobs, an array once."""
     found: dict[str, list[str]] = {}
@@ -195,11 +226,11 @@ def next_attempt(job: Job) -> Path:
     return job.logs / "slurm" / f"{len(attempts(job)):04d}"
 
 
-def failure_of(job: Job) -> Exception:
+def failure_of(job: Job, own: Sequence[Queued]) -> Exception:
     """Why a step without live jobs is not finished: its own note, else what Slurm and the last log say."""
     for failure in read_failures(job.logs).values():
         return failure.error()
-    states = sorted({one.state for one in jobs_in_queue([job]) if one.state != "COMPLETED"})
+    states = sorted({one.state for one in own if one.state != COMPLETED})
     log, line = last_words(job)
     fixes = {"TIMEOUT": "more `minutes`", "OUT_OF_MEMORY": "more `memory_gib`"}
     wanted = " and ".join(fixes[state] for state in states if state in fixes)
@@ -220,6 +251,10 @@ def environment(setup: str) -> str:
     path = os.environ.get("PYTHONPATH", "")
     lines = [setup, f'export PATH="{Path(sys.executable).parent}:$PATH"', f'export PYTHONPATH="{path}"']
     return "\n".join(line for line in lines if line)
+
+
+def _silent(error: ConnectionError) -> InputError:
+    return InputError(f"Slurm does not answer: {error}", fix="run again when it does: its jobs are as they were")
 
 
 def _settled(folder: Path) -> bool:

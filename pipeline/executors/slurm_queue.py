@@ -15,9 +15,11 @@ from pathlib import Path
 
 from pipeline.core.errors import InputError
 
-FORMAT = "%i|%F|%j|%T|%r|%M"
+FORMAT = "%i|%F|%j|%T|%r|%M|%k"
+ATTEMPT = "attempt "  # of the comment that we give a job, before the number of the submission
 LIVE = ("COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "RUNNING", "STAGE_OUT",
         "STOPPED", "SUSPENDED")  # fmt: skip
+COMPLETED = "COMPLETED"
 # Written by our own errors, by Python, by the shell or by slurmstepd when it ends a job.
 TELLING = re.compile(r"(Error|Exception|error:|CANCELLED|TIME LIMIT|oom|Killed|No space left|: not found)")
 SHOWN_CHARACTERS = 300
@@ -34,10 +36,15 @@ class Queued:
     state: str
     reason: str
     elapsed: str
+    comment: str = ""
 
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+    def is_of(self, attempt: str) -> bool:
+        """Whether it counts for this submission of its step: live, or not ended in an earlier one of ours."""
+        return self.live or not self.comment.startswith(ATTEMPT) or self.comment == ATTEMPT + attempt
 
 
 def queued(names: Sequence[str]) -> list[Queued]:
@@ -45,22 +52,29 @@ def queued(names: Sequence[str]) -> list[Queued]:
 
     Raises `InputError` when there is no Slurm here, `ConnectionError` when its controller does not answer.
     """
-    if not names:
-        return []
+    return _listed([f"--name={','.join(names)}"]) if names else []
+
+
+def all_queued() -> list[Queued]:
+    """Every job of ours, like `queued`."""
+    return _listed([])
+
+
+def _listed(options: Sequence[str]) -> list[Queued]:
     who = f"--user={getpass.getuser()}"
-    out = _asked(
-        ["squeue", "--array", "--noheader", "--states=all", who, f"--format={FORMAT}", f"--name={','.join(names)}"]
-    )
-    return [Queued(*line.split("|")) for line in out.splitlines() if line.count("|") == FORMAT.count("|")]
+    out = asked(["squeue", "--array", "--noheader", "--states=all", who, f"--format={FORMAT}", *options])
+    parts = FORMAT.count("|")
+    return [Queued(*line.split("|", parts)) for line in out.splitlines() if line.count("|") >= parts]
 
 
 def cancel(ids: Sequence[str]) -> None:
     """Cancel jobs by id; those that have ended meanwhile are no error."""
     if ids:
-        _asked(["scancel", "--quiet", *ids])
+        asked(["scancel", "--quiet", *ids])
 
 
-def _asked(command: list[str]) -> str:
+def asked(command: list[str]) -> str:
+    """What a command of Slurm prints. Raises `InputError` without Slurm, `ConnectionError` without an answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError:

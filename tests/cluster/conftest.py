@@ -15,10 +15,10 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.core.files import hash_file, list_files
-from pipeline.core.record import LOGS, RUN, SHARDS
+from pipeline.core.record import SHARDS
 from pipeline.executors import ExecutionConfig, Executor, executor_for
 from pipeline.graph import Graph, Silent
+from stores import outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120
@@ -53,7 +53,7 @@ class Toy:
         if (control / f"fail-{shard}").exists():
             raise OSError(f"no space left for shard {shard}")
         write_text(task.folder / "out" / f"{shard}.txt", f"{task.config.word} {shard}\\n")
-        return ShardResult(counts={"documents_in": 10, "documents_out": 10})
+        return ShardResult(counts={"documents_in": 10, "documents_out": 9, "bytes_in": 1_000_000}, dropped={"toy.one": 1})
 
     def finish(self, task, results):
         return {"shards": len(results)}
@@ -134,16 +134,6 @@ def await_(happened: Callable[[], bool], what: str) -> None:
     while not happened():
         assert time.monotonic() < end, f"waited {PATIENCE_SECONDS} s for {what}"
         time.sleep(0.1)
-
-
-def outputs(store: Path) -> dict[str, str]:
-    """Hash of every output below a store."""
-    not_compared = (RUN, "train.jsonl", ".lock", "content-hashes.json")
-    return {
-        path.relative_to(store).as_posix(): hash_file(path)
-        for path in list_files(store)
-        if path.name not in not_compared and LOGS not in path.relative_to(store).parts
-    }
 
 
 @pytest.fixture

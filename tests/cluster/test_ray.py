@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import InputError
+from pipeline.core.config import Located
+from pipeline.core.errors import InputError, UserError
 from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
-from tests.cluster.conftest import Chain, outputs
+from stores import outputs
+from tests.cluster.conftest import Chain
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,11 +94,29 @@ def test_the_waiting_process_may_be_killed(
     assert chain.outputs() == made_here
 
 
+def test_a_task_over_its_time_is_ended_and_the_rerun_makes_only_what_is_missing(
+    chain: Chain, made_here: dict[str, str], on_ray: Callable[[int], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute of one second; the one task has made shards 0 and 1 when its time is over."""
+    chain.hold(2)
+    monkeypatch.setattr("pipeline.executors.ray.MINUTE_SECONDS", 1.0)
+    resources = {"default": Resources(memory_gib=0.25, minutes=3)}
+    brief = executor_for(ExecutionConfig(resources=resources), "ray", 1)
+    with pytest.raises(UserError, match="step `first`: task-00000 was ended after 3 minutes, its time limit") as caught:
+        chain.run(brief)
+    assert "more `minutes`" in caught.value.fix
+    assert chain.made() == {0, 1}
+    chain.release()
+    chain.run(on_ray(1))
+    assert chain.outputs() == made_here
+
+
 def test_asking_for_more_than_the_cluster_has_is_refused(chain: Chain, on_ray: Callable[[int], Executor]) -> None:
     del on_ray
     greedy = ExecutionConfig(resources={"default": Resources(cpus=10_000)})
-    with pytest.raises(InputError, match="asks for 10000 CPUs.*the Ray cluster has"):
-        chain.run(executor_for(greedy, "ray", 1))
+    located = Located({}, {("execution", "resources"): "c.yaml:9"})
+    with pytest.raises(InputError, match="c.yaml:9: .*asks for 10000 CPUs.*the Ray cluster has"):
+        chain.run(executor_for(greedy, "ray", 1, located))
 
 
 def test_no_cluster_at_the_address(chain: Chain) -> None:

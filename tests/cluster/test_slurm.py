@@ -12,21 +12,33 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.core.errors import InputError
+from pipeline.commands.status import status
+from pipeline.core.config import Located
+from pipeline.core.errors import ConfigError, InputError
 from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
-from pipeline.executors.slurm import attempts, jobs_in_queue, live_ids
-from tests.cluster.conftest import Chain, await_, outputs
+from pipeline.executors.slurm import attempts, jobs_in_queue, jobs_in_store, jobs_of, live_ids
+from stores import outputs
+from tests.cluster.conftest import Chain, await_
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = Resources(memory_gib=0.25, minutes=10)
 
 
-def slurm(tasks: int, resources: Resources = SMALL) -> Executor:
-    return executor_for(ExecutionConfig(resources={"default": resources}), "slurm", tasks)
+def slurm(tasks: int, resources: Resources = SMALL, **site: object) -> Executor:
+    config = {"resources": {"default": resources}, "slurm": {"poll_seconds": 0.5, **site}}
+    return executor_for(ExecutionConfig.model_validate(config), "slurm", tasks)
+
+
+def look(chain: Chain, step: str) -> dict[str, Any]:
+    """The step's line of `seodang status`."""
+    graph = chain.graph()
+    node = graph.node(step)
+    return status(graph, node, jobs_of(graph.job(node), jobs_in_store(chain.store)))
 
 
 def nothing_lives(chain: Chain) -> bool:
@@ -39,19 +51,24 @@ def submissions(chain: Chain, step: str) -> int:
     return len(attempts(graph.job(graph.node(step))))
 
 
+# One task, as many as shards or fewer, and more than shards, in one run.
+TASK_COUNTS = "{default: {memory_gib: 0.5, minutes: 20, tasks: 1}, 'clean.*': {tasks: 7}, 'dedup.*': {tasks: 3}, 'encode.*': {tasks: 2}}"
+
+
 def test_the_data_steps_of_the_curriculum_give_the_same_bytes(
     command_line: CommandLine, mini_here: dict[str, str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    small = "execution.resources.default={memory_gib: 0.5, minutes: 20}"
-    arguments = ("--executor", "slurm", "--workers", "3", "--set", f"store={store}", "--set", small)
-    done = command_line("run", "tests/mini.yaml", *arguments)
+    setting = ("--set", f"store={store}", "--set", f"execution.resources={TASK_COUNTS}")
+    done = command_line("run", "tests/mini.yaml", "--executor", "slurm", *setting)
     assert done.returncode == 0, done.stderr
     assert outputs(store) == mini_here
     status = json.loads(command_line("status", "tests/mini.yaml", "--json", "--set", f"store={store}").stdout)
     by_step = {row["step"]: row for row in status}
     assert by_step["clean.web"]["state"] == "finished"
     assert by_step["clean.web"]["documents_per_second"] > 0
+    assert by_step["clean.web"]["megabytes_per_second"] > 0
+    assert "no jobs to cancel" in command_line("cancel", "tests/mini.yaml", "--set", f"store={store}").stderr
 
 
 @pytest.mark.parametrize("tasks", [1, 3, 7])
@@ -68,6 +85,15 @@ def test_jobs_go_on_without_the_process_that_submitted_them(chain: Chain, made_h
     chain.process_of(3)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    await_(lambda: chain.made() == {0, 1, 2}, "the other shards")
+    row = look(chain, "first")
+    assert (row["state"], row["shards"], row["in"], row["dropped"], row["out"]) == ("running", "3 of 4", 30, 3, 27)
+    assert row["documents_per_second"] > 0
+    assert row["megabytes_per_second"] == pytest.approx(row["documents_per_second"] / 10, rel=0.05)
+    assert row["jobs"]["running"] == 1
+    assert row["trouble"] == {}
+    waiting = look(chain, "second")
+    assert (waiting["state"], waiting["waiting_for"]) == ("queued", ["Dependency"])
     chain.release()
     await_(lambda: chain.graph().node("second").finished, "the chain to end by itself")
     assert chain.outputs() == made_here
@@ -96,6 +122,11 @@ def test_a_failing_shard_ends_the_wait_and_the_chain_and_the_rerun_makes_only_wh
     await_(lambda: nothing_lives(chain), "what depended on the failure to be cancelled")
     kept = {path: path.stat().st_mtime_ns for path in (chain.graph().node("first").folder / "out").iterdir()}
     assert chain.made() == {0, 1, 3}
+    row = look(chain, "first")
+    assert (row["state"], row["shards"]) == ("failed", "3 of 4")
+    assert row["trouble"]["line"] == "step `first`, shard 2: OSError('no space left for shard 2')"
+    assert "make_shard" in Path(row["trouble"]["log"]).read_text()
+    assert look(chain, "second")["trouble"]["line"].startswith("CANCELLED")
     chain.release()
     chain.run(slurm(4))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -116,8 +147,26 @@ def test_a_killed_task_is_reported_with_its_log_and_the_rerun_finishes(chain: Ch
     assert chain.outputs() == made_here
 
 
-def test_a_requeued_task_goes_on_where_it_was(chain: Chain, made_here: dict[str, str]) -> None:
-    """One task makes shards 0 to 3 in turn; its node is lost, so to say, during the third."""
+def requeue(job: str) -> None:
+    subprocess.run(["scontrol", "requeue", job], check=True)
+
+
+def lose_the_node(job: str) -> None:
+    """To Slurm the node is lost, with what ran on it; then it is back."""
+    (node,) = _said("squeue", "--noheader", f"--jobs={job}", "--format=%N").split()
+    _said("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+    _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("undone_by", [requeue, lose_the_node])
+def test_a_requeued_task_goes_on_where_it_was(
+    chain: Chain, made_here: dict[str, str], undone_by: Callable[[str], None]
+) -> None:
+    """One task makes shards 0 to 3 in turn, and is undone during the third."""
     chain.hold(2)
     process = chain.started("slurm", 1)
     chain.process_of(2)
@@ -125,13 +174,41 @@ def test_a_requeued_task_goes_on_where_it_was(chain: Chain, made_here: dict[str,
     before = first.stat().st_mtime_ns
     graph = chain.graph()
     (job,) = [one for one in jobs_in_queue([graph.job(graph.node("first"))]) if one.state == "RUNNING"]
-    chain.release()
-    chain.hold(3)
-    subprocess.run(["scontrol", "requeue", job.id], check=True)
+    undone_by(job.id)
     chain.release()
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert first.stat().st_mtime_ns == before
+    assert submissions(chain, "first") == 1
+    assert chain.outputs() == made_here
+
+
+def test_a_task_over_its_time_is_reported_with_what_to_do(chain: Chain, made_here: dict[str, str]) -> None:
+    """Slurm looks at limits every 30 s."""
+    chain.hold(2)
+    with pytest.raises(
+        InputError, match=r"step `first` ended on the cluster.*\(timeout\).*DUE TO TIME LIMIT"
+    ) as caught:
+        chain.run(slurm(1, Resources(memory_gib=0.25, minutes=1)), ["first"])
+    assert "more `minutes`" in caught.value.fix
+    assert chain.made() == {0, 1}
+    chain.release()
+    chain.run(slurm(1))
+    assert chain.outputs() == made_here
+
+
+def test_a_job_that_somebody_cancels_is_reported(chain: Chain, made_here: dict[str, str]) -> None:
+    chain.hold(0)
+    process = chain.started("slurm", 1)
+    chain.process_of(0)
+    graph = chain.graph()
+    (job,) = [one for one in jobs_in_queue([graph.job(graph.node("first"))]) if one.state == "RUNNING"]
+    _said("scancel", job.id)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "step `first` ended on the cluster without its record (cancelled)" in errors
+    chain.release()
+    chain.run(slurm(1))
     assert chain.outputs() == made_here
 
 
@@ -147,10 +224,15 @@ def test_ctrl_c_leaves_the_jobs_and_cancel_ends_them(command_line: CommandLine, 
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the jobs go on: seodang status" in errors
-    assert _state(command_line, store)["jobs"] == {"pending": 2}
+    assert _state(command_line, store)["jobs"] == {"pending": 1}
     here = command_line("run", "tests/mini.yaml", "clean.notes", "--executor", "local", "--set", f"store={store}")
     assert here.returncode == 2
     assert "Slurm is at work on clean.notes" in here.stderr
+    edited = ("--set", f"store={store}", "--set", "sources.notes.read.shard_bytes=12345")
+    stranger = json.loads(command_line("status", "tests/mini.yaml", "--json", *edited).stdout)[-1]
+    assert (stranger["state"], stranger["jobs"]) == ("not in the file", {"pending": 1})
+    other = command_line("cancel", "tests/mini.yaml", "clean.*", *edited)
+    assert "no jobs to cancel" in other.stderr
     cancelled = command_line("cancel", "tests/mini.yaml", "clean.*", "--set", f"store={store}")
     assert cancelled.returncode == 0, cancelled.stderr
     assert "of clean.notes" in cancelled.stderr
@@ -168,9 +250,32 @@ def _state(command_line: CommandLine, store: Path) -> dict[str, object]:
 
 
 def test_what_slurm_refuses_is_said_with_its_own_words(chain: Chain) -> None:
-    with pytest.raises(InputError, match="Slurm refused step `first`:.*invalid partition"):
-        chain.run(slurm(2, Resources(partition="nowhere")))
+    with pytest.raises(InputError, match="Slurm refused step `first`:.*Invalid feature specification"):
+        chain.run(slurm(2, arguments={"constraint": "nowhere"}))
     assert nothing_lives(chain)
+
+
+LIMITS = [
+    (Resources(partition="shrot"), "unknown partition `shrot`", "did you mean `short`? known: all, short"),
+    (Resources(partition="short", minutes=61), "asks for 61 minutes, partition `short` gives 60", "`minutes: 60`"),
+    (Resources(memory_gib=1e6), "asks for 1e+06 GiB, the largest node of partition `all` has", "at most"),
+    (Resources(cpus=1000), "asks for 1000 CPUs, the largest node of partition `all` has", "at most"),
+]
+
+
+@pytest.mark.parametrize(("resources", "what", "fix"), LIMITS)
+def test_what_no_partition_gives_is_refused_with_the_line(
+    chain: Chain, resources: Resources, what: str, fix: str
+) -> None:
+    config = ExecutionConfig(resources={"fir*": resources})
+    located = Located({}, {("execution", "resources", "fir*"): "c.yaml:7"})
+    with pytest.raises(ConfigError) as caught:
+        chain.run(executor_for(config, "slurm", 1, located))
+    assert caught.value.where == "c.yaml:7"
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+    assert nothing_lives(chain)
+    assert submissions(chain, "first") == 0
 
 
 def test_resources_reach_slurm(chain: Chain) -> None:
@@ -183,6 +288,5 @@ def test_resources_reach_slurm(chain: Chain) -> None:
 
 
 def test_more_tasks_than_an_array_may_have_are_several_arrays(chain: Chain, made_here: dict[str, str]) -> None:
-    config = ExecutionConfig.model_validate({"slurm": {"max_array_size": 3}, "resources": {"default": SMALL}})
-    chain.run(executor_for(config, "slurm", 4))
+    chain.run(slurm(4, max_array_size=3))
     assert chain.outputs() == made_here
