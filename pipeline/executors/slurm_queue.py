@@ -92,13 +92,21 @@ def no_slurm(command: str) -> InputError:
 
 
 def telling_line(logs: Iterable[Path]) -> tuple[Path | None, str]:
-    """(log, line) that says why: the last line that names an error, of the first log that has one; else its last."""
+    """(log, line) that says why: the last line that names an error, of the first log that has one; else its last.
+
+    What `srun` says of a task's end comes after what the task and slurmstepd have said, and says less.
+    """
     fallback: tuple[Path | None, str] = (None, "")
     for log in logs:
         lines = [_RANK.sub("", line).strip() for line in log.read_text("utf-8", "replace").splitlines()]
         lines = [line[:SHOWN_CHARACTERS] for line in lines if line and not line.startswith("+ ")]
         if found := [line for line in lines if TELLING.search(line)]:
-            return log, found[-1]
+            return log, _last_of(found)
         if lines and not fallback[1]:
             fallback = log, lines[-1]
     return fallback
+
+
+def _last_of(found: Sequence[str]) -> str:
+    own = [line for line in found if not line.startswith("srun:")]
+    return (own or found)[-1]

@@ -1,4 +1,5 @@
-"""How a deduplication becomes steps: sign each shard, find pairs by key range, join clusters, filter each shard.
+"""How a deduplication becomes steps: sign each shard, find pairs by key range, join them by range of documents, choose
+survivors cluster by cluster, filter each shard. Every one of them is many tasks.
 
 Contract: `Part`s of one block in running order; the last has the block's own name and writes documents. Only options
 that a part's bytes depend on are in its config, so that another threshold does not sign texts again. `against` names
@@ -19,7 +20,7 @@ from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.fingerprint import canonical, fingerprint
 from pipeline.core.record import finished, read_record
 
-DOCUMENTS, KEYS, PAIRS, CLUSTERS = "documents", "keys", "pairs", "clusters"  # roles
+DOCUMENTS, KEYS, PAIRS, FORESTS, CLUSTERS = "documents", "keys", "pairs", "forests", "clusters"  # roles
 EARLIER = "against"  # role of the folders of earlier signatures
 SIGNATURES_KIND = "stages.dedup.signatures"
 
@@ -64,8 +65,8 @@ class PairsConfig(Config):
     minimum_similarity: float = Field(ge=0.0, le=1.0)  # share of equal signature values
 
 
-class ClustersConfig(Config):
-    """Nothing: clusters follow from pairs."""
+class JoinConfig(Config):
+    """Nothing: forests and clusters follow from pairs."""
 
 
 class FilterConfig(Config):
@@ -77,7 +78,7 @@ class FilterConfig(Config):
 def document_parts(
     block: str, signatures: Config, sign_work: str, minimum_similarity: float, against: Sequence[str], where: str
 ) -> tuple[Part, ...]:
-    """The four parts of a deduplication of whole documents.
+    """The five parts of a deduplication of whole documents.
 
     Raises:
         InputError: A folder in `against` holds no finished signatures.
@@ -85,15 +86,14 @@ def document_parts(
     """
     kind = block.removeprefix("dedup.")
     earlier, content = _earlier(signatures, against, where)
-    names = {
-        role: f"{prefix}.{kind}" for role, prefix in ((KEYS, "signatures"), (PAIRS, "pairs"), (CLUSTERS, "clusters"))
-    }
+    prefixes = {KEYS: "signatures", PAIRS: "pairs", FORESTS: "forests", CLUSTERS: "clusters"}
+    names = {role: f"{prefix}.{kind}" for role, prefix in prefixes.items()}
     return (
         Part(names[KEYS], SIGNATURES_KIND, 1, signatures, sign_work, reads_documents=True),
         Part(
             names[PAIRS],
             "stages.dedup.pairs",
-            1,
+            2,
             PairsConfig(minimum_similarity=minimum_similarity),
             "stages.dedup.pairs:WORK",
             after={KEYS: names[KEYS]},
@@ -101,12 +101,22 @@ def document_parts(
             content=content,
         ),
         Part(
+            names[FORESTS],
+            "stages.dedup.forests",
+            1,
+            JoinConfig(),
+            "stages.dedup.forests:WORK",
+            after={KEYS: names[KEYS], PAIRS: names[PAIRS]},
+            paths=earlier,
+            content=content,
+        ),
+        Part(
             names[CLUSTERS],
             "stages.dedup.clusters",
-            1,
-            ClustersConfig(),
+            2,
+            JoinConfig(),
             "stages.dedup.clusters:WORK",
-            after={KEYS: names[KEYS], PAIRS: names[PAIRS]},
+            after={KEYS: names[KEYS], FORESTS: names[FORESTS]},
             paths=earlier,
             content=content,
         ),

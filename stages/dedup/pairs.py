@@ -1,9 +1,9 @@
 """Pairs of documents that share a bucket: step kind `stages.dedup.pairs`, a shard for each range of keys.
 
 Contract: reads signature files only (`stages.dedup.keyfiles`), those of earlier crawls included; writes
-`pairs/00000.npy`, [pairs, 2] int64 document numbers to join. Key ranges are independent: bands' keys are hashes, so
-ranges are of one size and any worker may do any. Memory: `RANGE_DOCUMENTS` x bands x 16 bytes plus
-`MEMBERS` x 160. Cost: each signature file is opened once a range.
+`pairs/00000.npy`, [pairs, 2] int64 document numbers to join, the smaller first, ascending, each once. Key ranges are
+independent: bands' keys are hashes, so ranges are of one size and any worker may do any. Memory: `RANGE_DOCUMENTS` x
+bands x 16 bytes plus `MEMBERS` x 160. Cost: each signature file is opened once a range.
 """
 
 from __future__ import annotations
@@ -61,7 +61,17 @@ def range_pairs(signed: Signed, part: int, parts: int, minimum_similarity: float
             found += pairs
             compared += more
             waiting = []
-    return np.concatenate(found), compared
+    return distinct_pairs(np.concatenate(found)), compared
+
+
+def distinct_pairs(pairs: np.ndarray) -> np.ndarray:
+    """[distinct, 2] int64: smaller first, ascending. Documents that share several buckets were found as often."""
+    smaller, larger = pairs.min(axis=1), pairs.max(axis=1)
+    order = np.lexsort((larger, smaller))
+    ascending = np.stack([smaller[order], larger[order]], axis=1)
+    first = np.ones(ascending.shape[0], bool)
+    first[1:] = (ascending[1:] != ascending[:-1]).any(axis=1)
+    return ascending[first]
 
 
 def _bucket_pairs(

@@ -28,7 +28,7 @@ from pipeline.core.documents import (
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
-from stages.dedup.clusters import DECISION_SCHEMA, DECISIONS
+from stages.dedup.clusters import read_decisions
 from stages.dedup.layout import CLUSTERS
 from stages.dedup.sign import SIGNALS, input_files, signals_file
 from stages.dedup.signatures import text_bytes
@@ -46,7 +46,7 @@ class SurvivorsWork:
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         file = input_files(task)[shard]
         table = read_table(file, DOCUMENT_SCHEMA)
-        decisions = read_table(task.inputs[CLUSTERS].folder / DECISIONS / f"{shard:05d}.parquet", DECISION_SCHEMA)
+        decisions = read_decisions(task.inputs[CLUSTERS].folder, shard)
         _check(table, decisions, file)
         rows = decisions["row"].to_numpy()
         is_kept = decisions["kept"].to_numpy()

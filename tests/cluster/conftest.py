@@ -16,12 +16,19 @@ from types import ModuleType
 import pytest
 
 from pipeline.core.record import SHARDS
-from pipeline.executors import ExecutionConfig, Executor, executor_for
+from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
+from pipeline.executors.config import SlurmConfig
 from pipeline.graph import Graph, Silent
 from stores import outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120
+
+# One task, fewer tasks than shards, as many, and more, in one run of `tests/mini.yaml`.
+TASK_COUNTS = (
+    "execution.resources={default: {memory_gib: 0.5, minutes: 20, tasks: 1}, "
+    "'clean.*': {tasks: 7}, 'dedup.*': {tasks: 3}, 'encode.*': {tasks: 2}}"
+)
 
 TOY = '''
 """Shards that wait while CONTROL/hold-N exists, fail while CONTROL/fail-N does, and leave their process id."""
@@ -70,11 +77,11 @@ def graph(store, control, shards):
 
 
 if __name__ == "__main__":
-    name, store, control, shards, tasks = sys.argv[1:]
+    name, store, control, shards, tasks, config = sys.argv[1:]
     sys.modules["toy_chain"] = sys.modules["__main__"]
     import toy_chain
     toy_chain.ToyConfig.__module__ = "toy_chain"
-    executor = executor_for(ExecutionConfig(), name, int(tasks))
+    executor = executor_for(ExecutionConfig.model_validate_json(config), name, int(tasks))
     graph(store, control, int(shards)).run(["second"], executor, Silent())
 '''
 
@@ -94,11 +101,16 @@ class Chain:
     def run(self, executor: Executor, names: Sequence[str] = ("second",)) -> None:
         self.graph().run(names, executor, Silent())
 
-    def started(self, name: str, tasks: int) -> subprocess.Popen[str]:
+    def started(self, name: str, tasks: int, minutes: int = 10) -> subprocess.Popen[str]:
         """The same run in a process of its own."""
+        resources = {"default": Resources(memory_gib=0.25, minutes=minutes)}
+        config = ExecutionConfig(resources=resources, slurm=SlurmConfig(poll_seconds=0.5))
         command = [sys.executable, "-m", "toy_chain", name, str(self.store), str(self.control)]
         return subprocess.Popen(
-            [*command, str(self.shards), str(tasks)], stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*command, str(self.shards), str(tasks), config.model_dump_json(exclude_unset=True)],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def hold(self, shard: int) -> None:
@@ -136,16 +148,21 @@ def await_(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
-    lib, control = tmp_path / "lib", tmp_path / "control"
+def toy_chain(folder: Path, patch: pytest.MonkeyPatch) -> Chain:
+    """The chain below a folder, its module on the import path of this process and of those it starts."""
+    lib, control = folder / "lib", folder / "control"
     lib.mkdir()
     control.mkdir()
     (lib / "toy_chain.py").write_text(TOY)
-    monkeypatch.syspath_prepend(str(lib))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(lib), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    patch.syspath_prepend(str(lib))
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(lib), str(ROOT), os.environ.get("PYTHONPATH", "")]))
     sys.modules.pop("toy_chain", None)
-    return Chain(importlib.import_module("toy_chain"), tmp_path / "store", control)
+    return Chain(importlib.import_module("toy_chain"), folder / "store", control)
+
+
+@pytest.fixture
+def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
+    return toy_chain(tmp_path, monkeypatch)
 
 
 @pytest.fixture

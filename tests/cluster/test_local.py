@@ -16,7 +16,8 @@ from pipeline.core.errors import ConfigError, InputError, UserError
 from pipeline.executors import ExecutionConfig, LocalExecutor, Resources, executor_for
 from pipeline.executors.config import check_patterns
 from pipeline.executors.local import fitting
-from pipeline.executors.slurm_queue import queued, telling_line
+from pipeline.executors.slurm_limits import Partition, minutes_of, read_partitions
+from pipeline.executors.slurm_queue import Queued, queued, telling_line
 from pipeline.executors.work import Failure, read_failures
 from tests.cluster.conftest import Chain, await_
 
@@ -140,8 +141,53 @@ def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
         queued(["any"])
 
 
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [
+        ("1:00:00", 60),
+        ("30:00", 30),
+        ("2-12:30:00", 3630),
+        ("1-00", 1440),
+        ("infinite", float("inf")),
+        ("n/a", float("inf")),
+    ],
+)
+def test_slurms_time_limits(limit: str, minutes: float) -> None:
+    assert minutes_of(limit) == minutes
+
+
+def test_partitions_with_several_kinds_of_nodes() -> None:
+    listing = "cpu*|1-00:00:00|64|257000\ncpu*|1-00:00:00|128|515000\nbig|infinite|96|2000000+\n"
+    assert read_partitions(listing) == [
+        Partition("cpu", True, 1440, ((64, 257000), (128, 515000))),
+        Partition("big", False, float("inf"), ((96, 2000000),)),
+    ]
+
+
+def test_ended_jobs_count_for_their_own_submission_only() -> None:
+    def ended(comment: str, state: str = "FAILED") -> Queued:
+        return Queued("17_3", "17", "clean", state, "None", "0:10", comment)
+
+    assert ended("attempt 0001").is_of("0001")
+    assert not ended("attempt 0000").is_of("0001")
+    assert ended("attempt 0000", "RUNNING").is_of("0001")  # taken over
+    assert ended("(null)").is_of("0001")
+    assert ended("the site's own comment").is_of("0001")
+
+
+def test_where_a_resource_was_asked_for() -> None:
+    config = ExecutionConfig(
+        resources={"clean.*": Resources(cpus=2), "clean.web": Resources(minutes=9), "default": Resources(cpus=1)}
+    )
+    assert config.source_of("clean.web", "cpus") == ("clean.*", "cpus")
+    assert config.source_of("clean.web", "minutes") == ("clean.web", "minutes")
+    assert config.source_of("split", "cpus") == ("default", "cpus")
+    assert config.source_of("split", "partition") == ()
+
+
 LOGS = [
     ("Starting\n+ srun x\nslurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n", "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***"),
+    ("slurmstepd: error: *** STEP 9.0 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\nsrun: error: n1: task 0: Terminated\n", "slurmstepd: error: *** STEP 9.0 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***"),
     ("0: INFO fine\n0: ValueError: no tokens\n0: bye\n", "ValueError: no tokens"),
     ("/bin/sh: line 9: launch_pickled_pipeline: command not found\n", "/bin/sh: line 9: launch_pickled_pipeline: command not found"),
     ("one\ntwo\n", "two"),

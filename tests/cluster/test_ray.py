@@ -15,7 +15,7 @@ from pipeline.core.config import Located
 from pipeline.core.errors import InputError, UserError
 from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
 from stores import outputs
-from tests.cluster.conftest import Chain
+from tests.cluster.conftest import TASK_COUNTS, Chain
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,8 +34,7 @@ def on_ray() -> Iterator[Callable[[int], Executor]]:
 def test_the_data_steps_of_the_curriculum_give_the_same_bytes(
     command_line: CommandLine, mini_here: dict[str, str], tmp_path: Path
 ) -> None:
-    small = "execution.resources.default={memory_gib: 0.5}"
-    arguments = ("--executor", "ray", "--workers", "3", "--set", f"store={tmp_path}", "--set", small)
+    arguments = ("--executor", "ray", "--set", f"store={tmp_path}", "--set", TASK_COUNTS)
     done = command_line("run", "tests/mini.yaml", *arguments)
     assert done.returncode == 0, done.stderr
     assert outputs(tmp_path) == mini_here

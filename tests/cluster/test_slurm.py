@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipeline.core.errors import ConfigError, InputError
 from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
 from pipeline.executors.slurm import attempts, jobs_in_queue, jobs_in_store, jobs_of, live_ids
 from stores import outputs
-from tests.cluster.conftest import Chain, await_
+from tests.cluster.conftest import TASK_COUNTS, Chain, await_, toy_chain
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
@@ -51,15 +51,23 @@ def submissions(chain: Chain, step: str) -> int:
     return len(attempts(graph.job(graph.node(step))))
 
 
-# One task, as many as shards or fewer, and more than shards, in one run.
-TASK_COUNTS = "{default: {memory_gib: 0.5, minutes: 20, tasks: 1}, 'clean.*': {tasks: 7}, 'dedup.*': {tasks: 3}, 'encode.*': {tasks: 2}}"
+@pytest.fixture(scope="module", autouse=True)
+def overtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Chain, subprocess.Popen[str]]]:
+    """A run whose task stays at its third shard for more than its minute, beside the other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        chain = toy_chain(tmp_path_factory.mktemp("overtime"), patch)
+        chain.hold(2)
+        process = chain.started("slurm", 1, minutes=1)
+    yield chain, process
+    process.kill()
+    process.wait()
 
 
 def test_the_data_steps_of_the_curriculum_give_the_same_bytes(
     command_line: CommandLine, mini_here: dict[str, str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    setting = ("--set", f"store={store}", "--set", f"execution.resources={TASK_COUNTS}")
+    setting = ("--set", f"store={store}", "--set", TASK_COUNTS)
     done = command_line("run", "tests/mini.yaml", "--executor", "slurm", *setting)
     assert done.returncode == 0, done.stderr
     assert outputs(store) == mini_here
@@ -90,7 +98,7 @@ def test_jobs_go_on_without_the_process_that_submitted_them(chain: Chain, made_h
     assert (row["state"], row["shards"], row["in"], row["dropped"], row["out"]) == ("running", "3 of 4", 30, 3, 27)
     assert row["documents_per_second"] > 0
     assert row["megabytes_per_second"] == pytest.approx(row["documents_per_second"] / 10, rel=0.05)
-    assert row["jobs"]["running"] == 1
+    await_(lambda: look(chain, "first")["jobs"] == {"completed": 3, "pending": 1, "running": 1}, "their jobs to end")
     assert row["trouble"] == {}
     waiting = look(chain, "second")
     assert (waiting["state"], waiting["waiting_for"]) == ("queued", ["Dependency"])
@@ -180,20 +188,6 @@ def test_a_requeued_task_goes_on_where_it_was(
     assert process.returncode == 0, errors
     assert first.stat().st_mtime_ns == before
     assert submissions(chain, "first") == 1
-    assert chain.outputs() == made_here
-
-
-def test_a_task_over_its_time_is_reported_with_what_to_do(chain: Chain, made_here: dict[str, str]) -> None:
-    """Slurm looks at limits every 30 s."""
-    chain.hold(2)
-    with pytest.raises(
-        InputError, match=r"step `first` ended on the cluster.*\(timeout\).*DUE TO TIME LIMIT"
-    ) as caught:
-        chain.run(slurm(1, Resources(memory_gib=0.25, minutes=1)), ["first"])
-    assert "more `minutes`" in caught.value.fix
-    assert chain.made() == {0, 1}
-    chain.release()
-    chain.run(slurm(1))
     assert chain.outputs() == made_here
 
 
@@ -289,4 +283,20 @@ def test_resources_reach_slurm(chain: Chain) -> None:
 
 def test_more_tasks_than_an_array_may_have_are_several_arrays(chain: Chain, made_here: dict[str, str]) -> None:
     chain.run(slurm(4, max_array_size=3))
+    assert chain.outputs() == made_here
+
+
+def test_a_task_over_its_time_is_reported_with_what_to_do(
+    overtime: tuple[Chain, subprocess.Popen[str]], made_here: dict[str, str]
+) -> None:
+    """Last, for Slurm looks at limits every 30 s."""
+    chain, process = overtime
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "step `first` ended on the cluster without its record (timeout): slurmstepd: error:" in errors
+    assert "DUE TO TIME LIMIT" in errors
+    assert "more `minutes`" in errors
+    assert chain.made() == {0, 1}
+    chain.release()
+    chain.run(slurm(1))
     assert chain.outputs() == made_here

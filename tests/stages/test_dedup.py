@@ -15,9 +15,11 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.dedup import forests
 from stages.dedup.cluster import bucket_pairs, clusters, components
 from stages.dedup.datatrove_scheme import datatrove_signatures
 from stages.dedup.methods import MinhashConfig, MinhashKeys
+from stages.dedup.pairs import distinct_pairs
 from stages.dedup.segment import segment_text
 from stages.dedup.signatures import band_keys, shingles, signatures
 
@@ -214,3 +216,28 @@ def test_components_are_those_of_scipy(edges: list[tuple[int, int]], parts: int)
     assert nodes.tolist() == sorted({node for edge in edges for node in edge})
     for place, node in enumerate(nodes):
         assert nodes[labels[place]] == min(n for n in nodes if theirs[n] == theirs[node])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40), min_size=1, max_size=4),
+    st.integers(1, 31),
+)
+def test_forests_of_document_ranges_join_what_all_pairs_join(
+    edges: list[list[tuple[int, int]]], documents: int
+) -> None:
+    """Of several key ranges' pairs; every range of documents has at most one join a document in it."""
+    found = [distinct_pairs(np.array([e for e in part if e[0] != e[1]], np.int64).reshape(-1, 2)) for part in edges]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forests, "FOREST_DOCUMENTS", documents)
+        parts = [forests.forest(found, part) for part in range(forests.forest_count(31))]
+    for part in parts:
+        assert (part[:, 0] < part[:, 1]).all()
+        assert (np.diff(part[:, 1]) > 0).all()
+    for mine, theirs in zip(components(parts), components(found), strict=True):
+        assert mine.tolist() == theirs.tolist()
+
+
+def test_pairs_are_given_once_and_ascending() -> None:
+    pairs = np.array([[7, 3], [1, 9], [3, 7], [1, 2], [1, 9]])
+    assert distinct_pairs(pairs).tolist() == [[1, 2], [1, 9], [3, 7]]

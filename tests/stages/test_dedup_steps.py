@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pipeline.core.documents import DOCUMENT_SCHEMA, read_table, table_from_rows, write_documents
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.files import hash_file, list_files
+from pipeline.core.record import read_record
 from stages.catalog import load
-from stages.dedup import pairs
+from stages.dedup import clusters, forests, pairs
 
 WORDS = [
     "the",
@@ -102,9 +103,20 @@ def test_short_documents_are_deduplicated(tmp_path: Path, text: str) -> None:
 
 
 @settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10_000), shards=st.integers(1, 5), ranges=st.integers(1, 7))
-def test_survivors_do_not_depend_on_order_sharding_or_key_ranges(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, shards: int, ranges: int
+@given(
+    seed=st.integers(0, 10_000),
+    shards=st.integers(1, 5),
+    ranges=st.integers(1, 7),
+    forest_documents=st.integers(1, 30),
+    part_joins=st.integers(1, 9),
+)
+def test_survivors_do_not_depend_on_order_sharding_or_parts(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    shards: int,
+    ranges: int,
+    forest_documents: int,
+    part_joins: int,
 ) -> None:
     rows = families()
     tmp_path = tmp_path_factory.mktemp("order")
@@ -112,6 +124,8 @@ def test_survivors_do_not_depend_on_order_sharding_or_key_ranges(
     shuffled = random.Random(seed).sample(rows, len(rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "RANGE_DOCUMENTS", -(-len(rows) // ranges))
+        patch.setattr(forests, "FOREST_DOCUMENTS", forest_documents)
+        patch.setattr(clusters, "PART_JOINS", part_joins)
         many = Run(tmp_path / "many", [shuffled[i::shards] for i in range(shards)], "dedup.minhash").make()
     key = lambda d: (d["id"], d["cluster_size"])  # noqa: E731
     assert sorted(map(key, many.kept)) == sorted(map(key, reference.kept))
@@ -119,6 +133,11 @@ def test_survivors_do_not_depend_on_order_sharding_or_key_ranges(
     assert sorted(map(trace, many.dropped)) == sorted(map(trace, reference.dropped))
     assert {d["detail"] for d in many.dropped} <= {d["id"] for d in many.kept}
     assert len(many.dropped) == 8
+    counts = [{**read_record(run.folder("clusters.minhash")).counts} for run in (many, reference)]
+    assert counts[0] == counts[1]
+    parts = list((many.folder("clusters.minhash") / "decisions").iterdir())
+    joins = read_record(many.folder("forests.minhash")).counts["joins"]
+    assert len(parts) == -(-joins // part_joins)
 
 
 @pytest.mark.slow
@@ -158,7 +177,7 @@ def test_a_new_crawl_is_compared_with_earlier_signatures_only(tmp_path: Path) ->
     assert [(d["id"], d["detail"], d["reason"]) for d in second.dropped] == [
         (second_rows[0]["id"], first_rows[1]["id"], "dedup.minhash.earlier")
     ]
-    counted = pq.read_table(second.folder("clusters.minhash") / "earlier.parquet").to_pylist()
+    counted = pq.read_table(second.folder("clusters.minhash") / "earlier").to_pylist()
     assert counted == [{"id": first_rows[1]["id"], "documents": 1}]
 
     third_rows = [row("third-copy", prose(3)), row("third-copy-2", prose(1)), row("third", prose(4))]
