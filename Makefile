@@ -31,11 +31,10 @@ test: $(VENV)/.installed-dev
 test-more: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m 'slow or server or kill'
 
-# The same steps on a real Ray and, as root on Debian, on a real Slurm of this machine.
+# The same steps on a real Ray and, as root on Debian, on a real Slurm of this machine, which is stopped at the end.
 test-cluster: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet -e '.[ray]'
-	$(BIN)/python -m pytest -q -m ray
-	.ci/slurm
+	.ci/slurm $(BIN)/python -m pytest -q -m 'slurm or ray' tests/cluster
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

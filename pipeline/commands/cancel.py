@@ -15,14 +15,14 @@ from pipeline.recipe import open_curriculum
 def cancel_jobs(config: Path, steps: Sequence[str], overrides: Sequence[str]) -> None:
     """Cancel the live jobs of the named steps (patterns); with none, every one of the store."""
     opened = open_curriculum(config, overrides)
-    queue = jobs_by_step(opened)
-    chosen = opened.selected(steps) if steps else list(queue)
-    live = {name: sorted({one.array for one in queue.get(name, ()) if one.live}, key=int) for name in chosen}
+    named = opened.selected(steps)
     try:
+        queue = jobs_by_step(opened)
+        chosen = named if steps else list(queue)
+        live = {name: sorted({one.array for one in queue.get(name, ()) if one.live}, key=int) for name in chosen}
         cancel(sorted({array for arrays in live.values() for array in arrays}, key=int))
     except ConnectionError as error:
-        fix = "run it again when Slurm answers"
-        raise InputError(f"not everything was cancelled: {error}", fix=fix) from error
+        raise InputError(f"Slurm does not answer: {error}", fix="cancel again when it does") from error
     for name, arrays in live.items():
         if arrays:
             console.print(f"cancelled {', '.join(arrays)} of {name}")

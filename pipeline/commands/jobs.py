@@ -17,29 +17,33 @@ def refuse_live_jobs(opened: Opened, executor: Executor) -> None:
     """Raise `InputError` when Slurm is making steps that this executor would make a second time."""
     if executor.outlives_us:
         return
-    live = [name for name, jobs in jobs_by_step(opened).items() if any(one.live for one in jobs)]
+    live = [name for name, jobs in known_jobs(opened).items() if any(one.live for one in jobs)]
     live = [name for name in live if name in opened.graph.nodes]
     if live:
         what = f"Slurm is at work on {', '.join(live)}"
         raise InputError(what, where=str(opened.graph.store), fix="use --executor slurm, or `seodang cancel` first")
 
 
+def known_jobs(opened: Opened) -> Mapping[str, list[Queued]]:
+    """Like `jobs_by_step`; when Slurm is not here or does not answer, that is said, and no job is known."""
+    try:
+        return jobs_by_step(opened)
+    except (ConnectionError, InputError) as error:
+        console.print(f"[yellow]the queue is not known:[/yellow] {error}")
+        return {}
+
+
 def jobs_by_step(opened: Opened) -> Mapping[str, list[Queued]]:
     """Jobs that count, by step name, or by STEP-FINGERPRINT for steps that are not in the file.
 
-    Slurm is asked only when something unfinished in the store was ever submitted to it; when it does not answer, that
-    is said, and no job is known.
+    Slurm is asked only when something unfinished in the store was ever submitted to it. Raises like `queued`.
     """
     store = opened.graph.store
     if not any(not finished(store / path.parent.name) for path in (store / LOGS).glob("*/slurm")):
         return {}
     from pipeline.executors.slurm import jobs_in_store, jobs_of
 
-    try:
-        queue = jobs_in_store(store)
-    except (ConnectionError, InputError) as error:
-        console.print(f"[yellow]the queue is not known:[/yellow] {error}")
-        return {}
+    queue = jobs_in_store(store)
     found: dict[str, list[Queued]] = {}
     for node in opened.graph.nodes.values():
         if own := jobs_of(opened.graph.job(node), queue):

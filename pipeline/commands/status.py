@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.jobs import jobs_by_step
+from pipeline.commands.jobs import known_jobs
 from pipeline.commands.plan import print_json, state
 from pipeline.commands.terminal import amount, console, table
 from pipeline.core.files import read_json
@@ -25,7 +25,7 @@ NOT_IN_THE_FILE = "not in the file"
 
 def show_status(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     opened = open_curriculum(config, overrides)
-    queue = jobs_by_step(opened)
+    queue = known_jobs(opened)
     found = [status(opened.graph, node, queue.get(name, ())) for name, node in opened.graph.nodes.items()]
     strangers = [name for name in queue if name not in opened.graph.nodes]
     found += [_row(name, NOT_IN_THE_FILE, queue[name], folder=name) for name in strangers]

@@ -143,7 +143,7 @@ def id_numbers(ids: pa.Array | pa.ChunkedArray, where: str) -> np.ndarray:
 def id_text(documents: np.ndarray) -> pa.StringArray:
     """The ids of records of `DOCUMENT`; at most 60 million."""
     numbers = np.stack([documents["high"], documents["low"]], axis=1).astype(">u8")
-    ends = np.arange(0, (documents.shape[0] + 1) * ID_DIGITS, ID_DIGITS, np.int32)
+    ends = np.arange(documents.shape[0] + 1, dtype=np.int32) * np.int32(ID_DIGITS)
     buffers = (pa.py_buffer(ends), pa.py_buffer(numbers.tobytes().hex().encode()))
     return pa.StringArray.from_buffers(documents.shape[0], *buffers)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from pipeline.executors.slurm_queue import Queued, queued, telling_line
 from pipeline.executors.work import Failure, read_failures
 from tests.cluster.conftest import Chain, await_
 
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 SECOND_SHARD = 1
 
 
@@ -212,3 +214,22 @@ def test_a_log_that_names_an_error_goes_before_one_that_does_not(tmp_path: Path)
 def test_the_base_install_needs_no_ray() -> None:
     code = "import sys; sys.modules['ray'] = None; import pipeline.cli, pipeline.executors.ray, pipeline.graph"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_to_cancel_asks_nobody(command_line: CommandLine, tmp_path: Path) -> None:
+    done = command_line("cancel", "tests/mini.yaml", "--set", f"store={tmp_path}")
+    assert (done.returncode, done.stderr) == (0, "no jobs to cancel\n")
+
+
+def test_a_queue_that_cannot_be_asked_is_no_empty_queue(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that a cluster works in, looked at from a machine without Slurm."""
+    (tmp_path / "logs" / "clean.web-12345678" / "slurm" / "0000").mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cancelled = command_line("cancel", "tests/mini.yaml", "--set", f"store={tmp_path}")
+    assert cancelled.returncode == 2
+    assert "there is no Slurm here: no command `squeue`" in cancelled.stderr
+    shown = command_line("status", "tests/mini.yaml", "--set", f"store={tmp_path}")
+    assert shown.returncode == 0
+    assert "the queue is not known: there is no Slurm here" in shown.stderr
