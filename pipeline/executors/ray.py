@@ -114,9 +114,7 @@ class TimedRunner:
     def expire(self, name: str) -> None:
         """End this process."""
         job = self.runner.job
-        what = (
-            f"step `{job.task.name}`: {name} was ended after {self.seconds / MINUTE_SECONDS:g} minutes, its time limit"
-        )
+        what = f"step `{job.task.name}`: {name} was ended after {self.minutes} minutes, its time limit"
         fix = "more `minutes`, or more `tasks`, in execution.resources; run again: what is made is kept"
         note_failure(job, name, InputError(what, where=str(job.logs), fix=fix))
         os._exit(1)
