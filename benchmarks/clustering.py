@@ -45,7 +45,7 @@ class Load:
     sizes: tuple[int, int]  # documents, for the exponent and the memory
 
 
-LOADS: dict[SizeName, Load] = {"full": Load(250_000, (1_000_000, 4_000_000)), "quick": Load(2_000, (2_000, 4_000))}
+LOADS: dict[SizeName, Load] = {"full": Load(250_000, (1_000_000, 10_000_000)), "quick": Load(2_000, (2_000, 4_000))}
 
 
 def run(settings: Settings) -> Iterator[Found]:

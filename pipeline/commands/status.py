@@ -12,7 +12,7 @@ from pipeline.commands.plan import print_json, state
 from pipeline.commands.terminal import amount, console, table
 from pipeline.core.files import read_json
 from pipeline.core.record import IDENTITY, RUN, SHARDS, read_record, read_shard_result, summed
-from pipeline.executors.slurm_queue import COMPLETED, Queued
+from pipeline.executors.slurm_queue import CANCELLED, COMPLETED, Queued
 from pipeline.executors.work import FAILURES, Job, read_failures
 from pipeline.graph import Graph, Node
 from pipeline.recipe import open_curriculum
@@ -32,7 +32,7 @@ def show_status(config: Path, overrides: Sequence[str], *, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    rows = [[_shown(row[name]) for name in COLUMNS] for row in found]
+    rows = [[*(_shown(row[name]) for name in COLUMNS[:-1]), _jobs_shown(row)] for row in found]
     title = f"{opened.curriculum.name} in {opened.graph.store}"
     console.print(table(title, [HEADERS.get(name, name) for name in COLUMNS], rows))
     for row in found:
@@ -50,6 +50,8 @@ def status(graph: Graph, node: Node, queue: Sequence[Queued]) -> dict[str, Any]:
     row = _row(node.step.name, state(node), queue, folder=node.folder.name)
     if node.finished:
         record = read_record(node.folder)
+        count = len(list((node.folder / SHARDS).glob("[0-9]*.json")))
+        row["shards"] = f"{count} of {count}"
         return row | figures(record.counts, record.dropped, read_json(node.folder / RUN)["seconds"])
     job = graph.job(node)
     live = [one for one in queue if one.live]
@@ -60,6 +62,8 @@ def status(graph: Graph, node: Node, queue: Sequence[Queued]) -> dict[str, Any]:
         row["state"] = "queued"
     elif row["trouble"]:
         row["state"] = "failed"
+    elif queue:
+        row["state"] = "cancelled"
     ready = all(graph.nodes[name].finished for name in node.step.inputs.values())
     if ready and node.folder.is_dir():
         count = job.shard_count()
@@ -114,6 +118,8 @@ def trouble_of(job: Job, queue: Sequence[Queued]) -> dict[str, Any]:
     from pipeline.executors.slurm import last_words
 
     log, line = last_words(job)
+    if not line and set(ended) <= {CANCELLED}:
+        return {}  # before it had begun: by `seodang cancel`, or by Slurm since a step before it failed
     line = line or "its jobs are gone and left no record"
     line = f"{', '.join(sorted(ended))}: {line}" if ended else line
     return {"line": line, "log": str(log or job.logs), "failures": sum(ended.values())}
@@ -122,10 +128,10 @@ def trouble_of(job: Job, queue: Sequence[Queued]) -> dict[str, Any]:
 def _row(step: str, shown_state: str, queue: Sequence[Queued], *, folder: str) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     jobs = dict(sorted(Counter(one.state.lower() for one in queue).items()))
+    running = max((one.elapsed for one in queue if one.state == "RUNNING"), key=lambda one: (len(one), one), default="")
     waiting = sorted({one.reason for one in queue if one.state == "PENDING" and one.reason != "None"})
-    return row | {
-        "step": step, "state": shown_state, "folder": folder, "jobs": jobs, "waiting_for": waiting, "trouble": {}
-    }  # fmt: skip
+    row |= {"step": step, "state": shown_state, "folder": folder, "jobs": jobs, "trouble": {}}
+    return row | {"running_for": running, "waiting_for": waiting}
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -140,6 +146,12 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: object) -> object:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{count} {name}" for name, count in value.items())
     return amount(value) if isinstance(value, float) else value
+
+
+def _jobs_shown(row: Mapping[str, Any]) -> str:
+    """How many in each state, since when the oldest runs, and what pending ones wait for but other steps."""
+    reasons = [reason for reason in row["waiting_for"] if reason != "Dependency"]
+    told = {"running": row["running_for"], "pending": ", ".join(reasons)}
+    cells = [(f"{count} {name}", told.get(name, "")) for name, count in row["jobs"].items()]
+    return ", ".join(f"{cell} ({more})" if more else cell for cell, more in cells)

@@ -85,9 +85,10 @@ def _check_fit(
     nodes = [node for one in usable for node in one.nodes]
     most_cpus, most_mib = max(node[0] for node in nodes), max(node[1] for node in nodes)
     if memory_gib * 1024 > most_mib:
-        what = f"a task of step `{step}` asks for {memory_gib:g} GiB, the largest node of partition `{names}` has"
+        has = f"the largest node of partition `{names}` has {most_mib / 1024:.1f} GiB"
         fix = f"`memory_gib: {most_mib // 102.4 / 10:g}` at most, or another `partition`"
-        raise ConfigError(f"{what} {most_mib / 1024:.1f}", where=where("memory_gib"), fix=fix)
+        what = f"a task of step `{step}` asks for {memory_gib:g} GiB, {has}"
+        raise ConfigError(what, where=where("memory_gib"), fix=fix)
     if cpus > most_cpus:
         what = f"a task of step `{step}` asks for {cpus} CPUs, the largest node of partition `{names}` has {most_cpus}"
         raise ConfigError(what, where=where("cpus"), fix=f"`cpus: {most_cpus}` at most, or another `partition`")

@@ -19,7 +19,7 @@ FORMAT = "%i|%F|%j|%T|%r|%M|%k"
 ATTEMPT = "attempt "  # of the comment that we give a job, before the number of the submission
 LIVE = ("COMPLETING", "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "RUNNING", "STAGE_OUT",
         "STOPPED", "SUSPENDED")  # fmt: skip
-COMPLETED = "COMPLETED"
+CANCELLED, COMPLETED = "CANCELLED", "COMPLETED"
 # Written by our own errors, by Python, by the shell or by slurmstepd when it ends a job.
 TELLING = re.compile(r"(Error|Exception|error:|CANCELLED|TIME LIMIT|oom|Killed|No space left|: not found)")
 SHOWN_CHARACTERS = 300
