@@ -68,6 +68,7 @@ BLOCKS: dict[str, BlockEntry] = {
         BlockEntry(
             "toxicity", "stages.toxicity:ToxicityConfig", "stages.toxicity:make", path_fields=("word_lists", "model")
         ),
+        BlockEntry("signals", "stages.measure:SignalsConfig", "stages.measure:make"),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make", version=2),
         BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
         BlockEntry(
