@@ -127,7 +127,7 @@ def peek(
 @app.command()
 def tune(
     config: Curriculum,
-    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A `filter` step; none = all whose documents are measured.")] = "",
+    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A `filter` step; none = all that are measured.")] = "",
     rule: Annotated[str, typer.Option("--rule", help="Only rules whose name holds this.")] = "",
     lang: Annotated[str, typer.Option("--lang", help="Only this language.")] = "",
     try_: Annotated[
