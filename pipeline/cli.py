@@ -117,7 +117,7 @@ def peek(
 ) -> None:
     """Read any step's documents, kept or dropped, its signals or its token shards in the terminal.
 
-    Example: seodang peek configs/quickstart.yaml clean.web --dropped rules.gopher_mean_word_length
+    Example: seodang peek configs/quickstart.yaml filter.web --dropped rules.gopher_stop_words
     """
     from pipeline.commands.peek import Page, show_documents
 
@@ -127,7 +127,7 @@ def peek(
 @app.command()
 def tune(
     config: Curriculum,
-    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A cleaning step; none = all that are finished.")] = "",
+    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A `filter` step; none = all that are measured.")] = "",
     rule: Annotated[str, typer.Option("--rule", help="Only rules whose name holds this.")] = "",
     lang: Annotated[str, typer.Option("--lang", help="Only this language.")] = "",
     try_: Annotated[

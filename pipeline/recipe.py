@@ -4,8 +4,8 @@ Contract: one file is one curriculum (`Curriculum`); `open_curriculum` reads and
 before anything runs. Every step's identity is settled here from configs and content hashes; paths and workers go along
 as execution. The graph, in order:
 
-`clean.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer` → `synth.SET` → `guard.SET`
-→ `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
+`clean.SOURCE` … → `filter.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer`
+→ `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from stages.catalog import block_config, load, resolve
 from stages.catalog import entry as block_entry
 from stages.config import BlockSpec, CleanConfig, SourceConfig
 from stages.encode import EncodeConfig
+from stages.listed import COMPLIANCE, ListedBlock, cut_at_rules, filter_name
 from stages.sources import expand_paths, file_content, source_content, step_paths
 from stages.split import SplitConfig
 from stages.takedown import TAKEDOWNS
@@ -44,7 +45,7 @@ from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, en
 from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
 
 CLEAN_WORK = "stages.clean:WORK"
-CLEAN_VERSION = 2
+CLEAN_VERSION = 3
 SPLIT = "split"
 TOKENIZER = "tokenizer"
 CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove
@@ -91,15 +92,6 @@ class Curriculum(Config):
     def origins(self, names: Iterable[str]) -> tuple[str, ...]:
         """The sources behind sources and synthetic sets."""
         return origins(names, self.sources, {name: getattr(one, "from_", ()) for name, one in self.synth.items()})
-
-
-@dataclass(frozen=True)
-class ListedBlock:
-    """A cleaning block as the file lists it."""
-
-    name: str
-    config: Config
-    where: str
 
 
 @dataclass(frozen=True)
@@ -216,13 +208,21 @@ class Layout:
         """The cleaning steps; returns the input roles of whatever reads the clean documents."""
         groups = self.grouped_blocks()
         current: dict[str, str] = {}
+        # Compliance looks at a source before anything else does, wherever the file lists it.
+        first, *later = cut_at_rules(sorted(groups[0], key=lambda one: one.name != COMPLIANCE))
         for name, source in self.curriculum.sources.items():
-            current[f"documents.{name}"] = self.source_step(name, source, groups[0])
+            current[name] = self.source_step(name, source, first)
+        for number, part in enumerate(later, start=1):
+            for name, before in current.items():
+                step = f"{filter_name(1, number)}.{name}"
+                current[name] = self.document_step(step, part, {"documents": before}, source=name)
+        current = {f"documents.{name}": step for name, step in current.items()}
         for number, (block, rest) in enumerate(zip(groups[1::2], groups[2::2], strict=True), start=2):
             (one,) = block
             current = {"documents": self.global_block(one, current)}
-            if rest:
-                current = {"documents": self.document_step(f"clean-{number}", rest, current)}
+            for place, part in enumerate(cut_at_rules(rest) if rest else []):
+                name = filter_name(number, place) if place else f"clean-{number}"
+                current = {"documents": self.document_step(name, part, current)}
         return current
 
     def grouped_blocks(self) -> list[list[ListedBlock]]:
@@ -274,8 +274,13 @@ class Layout:
         if self.takedowns.entries:
             paths[TAKEDOWNS] = (str(self.curriculum.takedown_list),)
 
-    def document_step(self, name: str, blocks: list[ListedBlock], inputs: Mapping[str, str]) -> str:
+    def document_step(
+        self, name: str, blocks: list[ListedBlock], inputs: Mapping[str, str], *, source: str = ""
+    ) -> str:
+        """A step over documents; `source` names the one they all come from."""
         specs, paths, content = self.block_files(blocks)
+        if source:  # its source's step has the files' content in its identity
+            self.take_down(source, "", content, paths)
         step = Step(name, "stages.clean", CLEAN_VERSION, CleanConfig(blocks=specs), inputs, CLEAN_WORK, content, paths)
         return self.laid.add(step).step.name
 

@@ -64,10 +64,16 @@ BLOCKS: dict[str, BlockEntry] = {
             "stages.classifier.block:ClassifierConfig",
             "stages.classifier.block:make",
             path_fields=("model",),
+            report="stages.classifier.held_out:report",
         ),
         BlockEntry(
-            "toxicity", "stages.toxicity:ToxicityConfig", "stages.toxicity:make", path_fields=("word_lists", "model")
+            "toxicity",
+            "stages.toxicity:ToxicityConfig",
+            "stages.toxicity:make",
+            path_fields=("word_lists", "model"),
+            report="stages.classifier.held_out:report",
         ),
+        BlockEntry("signals", "stages.measure:SignalsConfig", "stages.measure:make"),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make", version=2),
         BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
         BlockEntry(
@@ -163,10 +169,11 @@ def own_paths(found: BlockEntry, number: int, paths: Mapping[str, tuple[str, ...
 
 
 def block_reports(specs: Sequence[BlockSpec], folder: Path, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """What the blocks of a finished step report, by block."""
-    found = [(number, spec, entry(spec.name)) for number, spec in enumerate(specs)]
-    return {
-        spec.name: load(one.report)(folder, spec.config, own_paths(one, number, paths))
-        for number, spec, one in found
-        if one.report
-    }
+    """What the blocks of a finished step report, by block; several blocks of a name report together."""
+    reports: dict[str, Any] = {}
+    for number, spec in enumerate(specs):
+        one = entry(spec.name)
+        if one.report:
+            said = load(one.report)(folder, spec.config, own_paths(one, number, paths))
+            reports.setdefault(spec.name, {}).update(said)
+    return reports

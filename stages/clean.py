@@ -6,12 +6,14 @@ source's files, grouped or cut by size (`stages.sources.shard_parts`), or one fo
 documents_in + documents_split == documents_out + the sum of dropped. A record whose id an earlier one of the shard has
 is dropped; ids that several shards hold are counted and named in the record's facts (`repeated_ids`), since no shard
 may read another one. Memory: one batch and one row group, whatever a shard holds.
-from stages.takedown import takedown_filters
+`rules` blocks that lead a step of documents judge the signals that the step before stored; the signals of documents
+that stay are handed on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,13 @@ from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
 from stages.read import Origin, ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
+from stages.rules import RulesConfig
 from stages.sources import Part, files_of, shard_parts
+from stages.stored_signals import StoredRules, StoredSignals
 from stages.takedown import takedown_filters
 
 COMPLIANCE = "compliance"
+RULES = "rules"
 
 
 class CleanWork:
@@ -40,8 +45,9 @@ class CleanWork:
         return len(_source_shards(task)) if task.config.read is not None else len(_input_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        blocks = _blocks(task)
-        with opened(task.folder, shard) as output:
+        stored = _stored(task, shard)
+        blocks = _blocks(task, stored)
+        with opened(task.folder, shard, stored) as output:
             for batch in _batches(task, shard):
                 documents = output.read(batch)
                 for block in blocks:
@@ -59,10 +65,10 @@ class CleanWork:
                 for name, row in result.facts[part].items():
                     _add(values.setdefault(name, {}), row)
         seen = sum(result.counts["documents_in"] for result in results)
-        if not seen:
-            where = f"source `{task.config.source}`" if task.config.source else task.name
+        if not seen and task.config.source:
+            where = f"source `{task.config.source}`"
             raise InputError("no documents in it", where=where, fix="check `read: paths:` and the files' content")
-        if not sum(result.counts["documents_out"] for result in results):
+        if seen and not sum(result.counts["documents_out"] for result in results):
             total["nothing_left"] = True
         if repeated := repeated_ids(document_files(task.folder)):
             total["repeated_ids"] = repeated
@@ -94,17 +100,30 @@ def _input_files(task: StepTask) -> list[Path]:
     return [file for role in sorted(task.inputs) for file in document_files(task.inputs[role].folder)]
 
 
-def _blocks(task: StepTask) -> list[Block]:
+def _stored(task: StepTask, shard: int) -> StoredSignals | None:
+    """Signals of the shard's documents that an earlier step measured, if any."""
+    return None if task.config.read is not None else StoredSignals.beside(_input_files(task)[shard])
+
+
+def _blocks(task: StepTask, stored: StoredSignals | None) -> list[Block]:
     """Takedowns first and last; compliance with the source's card, with the options listed for it, if any; the rest."""
     config: CleanConfig = task.config
     listed = list(enumerate(config.blocks))
     first = [(number, spec) for number, spec in listed if spec.name == COMPLIANCE]
-    blocks = [make_block(spec, number, task.paths) for number, spec in listed if spec.name != COMPLIANCE]
     checks = [make_block(spec, number, task.paths, card=config.card) for number, spec in first]
     if config.card is not None and not checks:
         default = BlockSpec(name=COMPLIANCE, config=load(BLOCKS[COMPLIANCE].config)())
         checks = [make_block(default, 0, {}, card=config.card)]
-    return [*takedown_filters(task.paths), *checks, *blocks, *takedown_filters(task.paths)]
+    leading = list(takewhile(lambda spec: spec.name == RULES, config.blocks)) if config.read is None else []
+    judges = [_judge(spec, task, stored) for spec in leading]
+    rest = [(number, spec) for number, spec in listed[len(leading) :] if spec.name != COMPLIANCE]
+    blocks = [make_block(spec, number, task.paths) for number, spec in rest]
+    return [*takedown_filters(task.paths), *checks, *judges, *blocks, *takedown_filters(task.paths)]
+
+
+def _judge(spec: BlockSpec, task: StepTask, stored: StoredSignals | None) -> Block:
+    assert isinstance(spec.config, RulesConfig)
+    return StoredRules(spec.config, stored, task.name)
 
 
 def _add(total: dict[str, Any], part: Mapping[str, Any]) -> None:

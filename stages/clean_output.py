@@ -26,6 +26,7 @@ from pipeline.core.takedown import REASON as TAKEN_DOWN
 from stages.block import SPLIT, Outcome
 from stages.language import UNDETERMINED
 from stages.read import ReadBatch
+from stages.stored_signals import StoredSignals
 
 pc: Any = pyarrow.compute  # its functions are made at import and have no types
 GROUP_ROWS = ROW_GROUP_ROWS
@@ -41,9 +42,11 @@ _DESCRIBED = ["id", "source", "url", "lang"]  # columns of a dropped row that th
 class ShardOutput:
     """The shard's files and counts; `opened` makes one."""
 
-    def __init__(self, kept: TableWriter, dropped: TableWriter) -> None:
+    def __init__(self, kept: TableWriter, dropped: TableWriter, stored: StoredSignals | None) -> None:
         self._kept = kept
         self._dropped = dropped
+        self._stored = stored
+        self._kept_ids: list[str] = []  # of documents whose stored signals are handed on
         self._signals: dict[tuple[str, ...], list[pa.Table]] = {}
         self._evidence: dict[str, list[pa.Table]] = {}
         self._sample_bytes = 0
@@ -81,12 +84,17 @@ class ShardOutput:
         for column, table in self._by.items():
             for name, count in _values(documents[column]).items():
                 table.setdefault(name or UNDETERMINED, Counter())["out"] += count
+        if self._stored is not None:
+            self._kept_ids += documents["id"].to_pylist()
         self._kept.add(documents)
 
     def write_signals(self, path: Path) -> None:
-        """Write the side table, if there is one."""
+        """Write the side table, if there is one: the stored signals of documents that stay, and the step's own."""
+        stored = self._stored.of(self._kept_ids) if self._stored is not None else None
         if self._signals:
-            write_table(path, _joined(self._signals))
+            write_table(path, _joined(self._signals, stored))
+        elif stored is not None:
+            write_table(path, stored)
 
     def write_evidence(self, folder: Path, name: str) -> None:
         """Write what blocks said about the rows they dropped, a folder a table."""
@@ -183,13 +191,13 @@ class TableWriter:
 
 
 @contextmanager
-def opened(folder: Path, shard: int) -> Generator[ShardOutput]:
+def opened(folder: Path, shard: int, stored: StoredSignals | None = None) -> Generator[ShardOutput]:
     """The output of shard number `shard` of a step; on an error nothing is left."""
     name = f"{shard:05d}.parquet"
     with ExitStack() as stack:
         kept = stack.enter_context(_writer(folder / "documents" / name, DOCUMENT_SCHEMA))
         dropped = stack.enter_context(_writer(folder / "dropped" / name, DROPPED_SCHEMA))
-        output = ShardOutput(kept, dropped)
+        output = ShardOutput(kept, dropped, stored)
         yield output
         output.write_signals(folder / "signals" / name)
         output.write_evidence(folder, name)
@@ -229,9 +237,13 @@ def _funnel(table: Mapping[str, Counter[str]]) -> dict[str, Any]:
     }
 
 
-def _joined(signals: Mapping[tuple[str, ...], Sequence[pa.Table]]) -> pa.Table:
-    """One row per id over the signal tables of all blocks; the first block's rows lead."""
-    joined: pl.DataFrame | None = None
+def _joined(signals: Mapping[tuple[str, ...], Sequence[pa.Table]], stored: pa.Table | None) -> pa.Table:
+    """One row per id over the stored signals and the tables of all blocks: the first one's rows lead.
+
+    What a block measured again stands in the place of what was stored.
+    """
+    own = {name for names in signals for name in names if name != "id"}
+    joined = None if stored is None else pl.DataFrame(stored.drop_columns([n for n in stored.column_names if n in own]))
     for _, parts in sorted(signals.items()):
         table = pl.DataFrame(pa.concat_tables(parts))
         if joined is None:

@@ -53,6 +53,12 @@ class Lists:
     opted_out: AddressList
     hosts: OptOuts
 
+    @property
+    def empty(self) -> bool:
+        """Whether no address is listed anywhere: then none is parsed."""
+        listed = (self.blocked.domains, self.blocked.prefixes, self.opted_out.domains, self.opted_out.prefixes)
+        return not any((*listed, self.hosts.robots, self.hosts.ai, self.hosts.tdm))
+
     def rule(self, url: str) -> tuple[str, str] | None:
         """(rule, entry) that keeps this address out, or None."""
         address = address_of(url)
@@ -74,6 +80,7 @@ class Compliance:
     def __init__(self, config: ComplianceConfig, lists: Lists, card: SourceTerms | None) -> None:
         self._opt_outs = frozenset(config.opt_outs)
         self._lists = lists
+        self._addresses_count = not lists.empty
         self._card = card
 
     def apply(self, documents: pa.Table) -> Outcome:
@@ -102,7 +109,7 @@ class Compliance:
         for directive in (robots or "").split(","):
             if directive.strip().lower() in self._opt_outs:
                 return Dropped(row, "compliance.opt_out", directive.strip())
-        blocked = self._lists.rule(url) if url else None
+        blocked = self._lists.rule(url) if url and self._addresses_count else None
         return Dropped(row, f"compliance.{blocked[0]}", blocked[1]) if blocked else None
 
     def _labelled(self, documents: pa.Table) -> pa.Table:

@@ -17,6 +17,7 @@ Kind = Literal["warc", "jsonl", "parquet", "text", "html", "source-tree", "pytho
 
 MEBIBYTE = 1 << 20
 PYTHON_STDLIB = "python-stdlib"
+CUTTABLE: tuple[Kind, ...] = ("text", "source-tree")  # records of the other kinds have to be parsed whole
 
 
 class ReadConfig(Config):
@@ -43,13 +44,18 @@ class ReadConfig(Config):
     lang: str | None = None  # of every document; null: identified by the `language` block
     endings: tuple[str, ...] = (".py",)  # of the files that a source tree gives
     maximum_bytes: int | None = Field(default=None, gt=0)  # whole files, a fixed sample of them, up to this many bytes
-    maximum_document_bytes: int = Field(default=64 * MEBIBYTE, gt=0)  # larger ones are dropped: read.too_large
+    maximum_document_bytes: int = Field(default=64 * MEBIBYTE, gt=0)
+    # Larger documents: dropped as read.too_large; or, of plain text and source trees, cut into several at paragraphs.
+    too_large: Literal["drop", "cut"] = "drop"
     shard_bytes: int = Field(default=64 * MEBIBYTE, gt=0)  # small files share an output shard up to this many bytes
 
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:
         if self.kind == PYTHON_STDLIB and self.paths not in ((), (PYTHON_STDLIB,)):
             message = "a `python-stdlib` source has no paths: it reads the running interpreter's library"
+            raise ValueError(message)
+        if self.too_large == "cut" and self.kind not in CUTTABLE:
+            message = f"`too_large: cut` is for {' and '.join(CUTTABLE)}: a {self.kind} record is parsed whole"
             raise ValueError(message)
         return self
 

@@ -5,7 +5,8 @@ given once: `document_id(source, record)`, record being the source's own id, or 
 their decoded HTML in `text` and their media type in `extra` until the `extract` block replaces it. Faults
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
 file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
-cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread.
+cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread, or
+with `too_large: cut` read piece by piece where it is plain text.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, empty_document
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, open_raw
 from stages.charset import decode_page
-from stages.config import ReadConfig
+from stages.config import CUTTABLE, ReadConfig
 from stages.line_ranges import lines
 from stages.parquet_source import column_keys, extra_json, parquet_documents, row_batches
 from stages.robots import declarations
 from stages.sources import TOPICS, Part, SourceFile
+from stages.text_pieces import is_wide, pieces
 from stages.warc import WarcFault, WarcPage, warc_pages
 
 BATCH_DOCUMENTS = 512
 BATCH_BYTES = 16 << 20
 HTML = "text/html"
 CONTENT_TYPE = "content_type"  # key of `extra` that marks a page still to be extracted
+PIECE = "piece"  # key of `extra`: the number of a piece of a large text
 _HTML_TYPES = frozenset({HTML, "application/xhtml+xml"})
 _TEXT_TYPES = frozenset({"text/plain", "text/markdown"})
 _CODE_ENDINGS = frozenset(
@@ -230,13 +233,37 @@ def _text(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]
     file = part.file
     data = _whole(file, read)
     if isinstance(data, Fault):
-        yield data
+        yield from _pieces(file, read, origin) if data.rule == "too_large" and read.too_large == "cut" else [data]
         return
     decoded = decode_page(data, configured=read.charset)
     if decoded is None:
         yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
         return
     yield _row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
+
+
+def _pieces(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    """A large text as documents of whole paragraphs, made from one that is never held whole."""
+    charset = read.charset
+    whole, title = document_id(origin.source, file.name), PurePosixPath(file.name).name
+    reached = 0
+    try:
+        with open_input(file.url) as handle:
+            for number, (reached, data) in enumerate(pieces(handle, read.maximum_document_bytes)):
+                place = f"{file.name}@{reached}"
+                if number == 0 and is_wide(data):
+                    yield Fault("too_large", place, "UTF-16 and UTF-32 are not cut: raise `maximum_document_bytes`")
+                    return
+                decoded = decode_page(data, configured=charset)
+                if decoded is None:
+                    yield Fault("unknown_charset", place, f"{len(data)} bytes")
+                    continue
+                charset = charset or decoded.charset.removesuffix("-sig")  # of the first piece: a file has one
+                yield _row(origin, place, decoded.text, title=title, parents=[whole], extra=extra_json({PIECE: number}))
+    except FileNotFoundError:
+        raise
+    except _READ_ERRORS as error:
+        yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
 
 
 def _tree(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
@@ -277,7 +304,8 @@ def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:
     except _READ_ERRORS as error:
         return Fault("truncated", file.name, f"{type(error).__name__}: {error}")
     if len(data) > read.maximum_document_bytes:
-        return Fault("too_large", file.name, f"`maximum_document_bytes` is {read.maximum_document_bytes}")
+        hint = "" if read.kind not in CUTTABLE else "; `too_large: cut` makes documents of its paragraphs"
+        return Fault("too_large", file.name, f"`maximum_document_bytes` is {read.maximum_document_bytes}{hint}")
     return data
 
 

@@ -7,44 +7,23 @@ switches a rule off; a null signal never fails. Presets are YAML files in `rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.core.config import Config, load_config
+from pipeline.core.config import Config
 from pipeline.core.errors import unknown_name
 from stages.block import Dropped, Outcome, outcome
-from stages.signals import column, signals_table
+from stages.measure import Signals, SignalsConfig
+from stages.presets import Preset, load_preset
+from stages.signals import column
 from stages.words import Segmenter
 
-PRESETS = Path(__file__).with_name("rules_presets")
 ENGLISH = "en"
 DEFAULT = "default"
-
-
-class Rule(Config):
-    """Drop when `signal` is below or above a threshold."""
-
-    name: str
-    signal: str
-    below: float | None = None
-    above: float | None = None
-    source: str
-
-
-class Preset(Config):
-    """A preset file."""
-
-    name: str
-    rules: tuple[Rule, ...]
-    stop_words: dict[str, tuple[str, ...]]
-    languages: dict[str, dict[str, float | None]]
-    other_than_english: dict[str, float | None]
 
 
 class RulesConfig(Config):
@@ -66,15 +45,6 @@ class Verdict:
     rule: str
     value: float
     threshold: float
-
-
-@lru_cache(maxsize=16)
-def load_preset(name: str) -> Preset:
-    """Raises `ConfigError` for a name that no file has."""
-    known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    if name not in known:
-        raise unknown_name("rules preset", name, known)
-    return load_config(PRESETS / f"{name}.yaml", Preset)
 
 
 def thresholds(preset: Preset, config: RulesConfig, lang: str | None) -> dict[str, float | None]:
@@ -159,23 +129,29 @@ def check(config: RulesConfig) -> None:
                 raise unknown_name("rule", name, known, where=f"rules.thresholds.{lang}")
 
 
+def dropped_by(verdicts: Sequence[Verdict | None]) -> list[Dropped]:
+    """The rows that a rule drops, with the rule, the signal's value and the threshold."""
+    return [
+        Dropped(row, f"rules.{verdict.rule}", f"{verdict.value:.4g}, threshold {verdict.threshold:g}")
+        for row, verdict in enumerate(verdicts)
+        if verdict is not None
+    ]
+
+
 class Rules:
-    """The block: signals, then verdicts. The signals of kept and dropped documents alike are given on."""
+    """The block by itself: signals, then verdicts. The signals of kept and dropped documents alike are given on.
+
+    In a curriculum's graph an earlier step measures, and `stages.stored_signals.StoredRules` judges what it stored.
+    """
 
     def __init__(self, config: RulesConfig) -> None:
         check(config)
         self._config = config
-        self._stop_words = {lang: frozenset(words) for lang, words in load_preset(config.preset).stop_words.items()}
+        self._measure = Signals(SignalsConfig(segmenter=config.segmenter))
 
     def apply(self, documents: pa.Table) -> Outcome:
-        signals = signals_table(documents, self._stop_words, self._config.segmenter)
-        verdicts = judge(signals, self._config)
-        dropped = [
-            Dropped(row, f"rules.{verdict.rule}", f"{verdict.value:.4g}, threshold {verdict.threshold:g}")
-            for row, verdict in enumerate(verdicts)
-            if verdict is not None
-        ]
-        return outcome(documents, dropped, signals=signals)
+        signals = self._measure.table(documents)
+        return outcome(documents, dropped_by(judge(signals, self._config)), signals=signals)
 
 
 def make(config: RulesConfig, paths: Mapping[str, tuple[str, ...]]) -> Rules:

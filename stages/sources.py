@@ -28,6 +28,7 @@ CACHE = "content-hashes.json"
 SKIPPED_FOLDERS = frozenset({"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test", ".git"})
 TOPICS = "pydoc_data/topics.py"  # the language reference as text, one English document a topic
 _MAGIC = "*?["
+_STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # of fsspec's file systems
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,13 @@ def source_content(files: Sequence[SourceFile], cache_folder: Path | None = None
     rows, added = [], False
     for file in sorted(files, key=lambda one: one.name):
         key = _cache_key(file)
-        if key not in cache:
-            cache[key] = _hash(file.url)
-            added = True
-        rows.append([file.name, file.size_bytes, cache[key]])
+        found = cache.get(key) if key is not None else None
+        if found is None:
+            found = _hash(file.url)
+            if key is not None:
+                cache[key] = found
+                added = True
+        rows.append([file.name, file.size_bytes, found])
     if added and cache_path is not None:
         write_json(cache_path, cache)
     return fingerprint("source", rows)
@@ -147,7 +151,7 @@ def _can_be_cut(name: str, kind: Kind) -> bool:
 
 def _matches(pattern: str, base: Path, read: ReadConfig, where: str) -> list[SourceFile]:
     if "://" in pattern:
-        found = _remote(pattern)
+        found = _remote(pattern, where)
     else:
         root, names = _local(pattern, base)
         found = [SourceFile(name, str(root / name), (root / name).stat().st_size) for name in names]
@@ -177,18 +181,28 @@ def _local(pattern: str, base: Path) -> tuple[Path, list[str]]:
     return root, sorted(Path(name).as_posix() for name in names if (root / name).is_file())
 
 
-def _remote(pattern: str) -> list[SourceFile]:
+def _remote(pattern: str, where: str) -> list[SourceFile]:
+    """The files that an fsspec URL matches. Raises `InputError` when its file system cannot be reached or used."""
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(pattern)
-    found = sorted(system.glob(path) if any(char in path for char in _MAGIC) else [path] if system.exists(path) else [])
+    try:
+        system, path = fsspec.core.url_to_fs(pattern)
+        known = any(char in path for char in _MAGIC)
+        found = sorted(system.glob(path) if known else [path] if system.exists(path) else [])
+        files = [(name, system.size(name)) for name in found if system.isfile(name)]
+    except (ImportError, ValueError) as error:  # no such protocol, or one whose package is not installed
+        raise InputError(
+            f"`{pattern}` cannot be read: {error}", where=where, fix="install the package that fsspec names"
+        ) from None
+    except OSError as error:
+        raise InputError(f"`{pattern}` cannot be reached: {error}", where=where, fix="check the address") from None
     magic = min((path.index(char) for char in _MAGIC if char in path), default=len(path))
     root = path[: path.rfind("/", 0, magic) + 1]
-    return [
-        SourceFile(name.removeprefix(root), system.unstrip_protocol(name), int(system.size(name)))
-        for name in found
-        if system.isfile(name)
-    ]
+    for name, size in files:
+        if size is None:
+            message = f"`{system.unstrip_protocol(name)}` does not say how long it is"
+            raise InputError(message, where=where, fix="download it, or serve it with a Content-Length")
+    return [SourceFile(name.removeprefix(root), system.unstrip_protocol(name), int(size)) for name, size in files]
 
 
 def _stdlib_files(read: ReadConfig) -> list[SourceFile]:
@@ -231,16 +245,16 @@ def _skipped(name: str) -> bool:
     return any(part in SKIPPED_FOLDERS for part in PurePosixPath(name).parts[:-1])
 
 
-def _cache_key(file: SourceFile) -> str:
-    if "://" in file.url:
-        import fsspec
+def _cache_key(file: SourceFile) -> str | None:
+    """What a file's content hash is remembered by; None where nothing tells whether the file has changed."""
+    if "://" not in file.url:
+        return f"{file.url}\x1f{file.size_bytes}\x1f{os.stat(file.url).st_mtime_ns}"
+    import fsspec
 
-        system, path = fsspec.core.url_to_fs(file.url)
-        info = system.info(path)
-        stamp = str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or info.get("created") or "")
-    else:
-        stamp = str(os.stat(file.url).st_mtime_ns)
-    return f"{file.url}\x1f{file.size_bytes}\x1f{stamp}"
+    system, path = fsspec.core.url_to_fs(file.url)
+    info = system.info(path)
+    stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), None)
+    return None if stamp is None else f"{file.url}\x1f{file.size_bytes}\x1f{stamp}"
 
 
 def _hash(url: str) -> str:

@@ -26,8 +26,7 @@ def show_tuning(
     *, as_json: bool,
 ) -> None:  # fmt: skip
     """Print every rule's effect, or with `proposals` what they change."""
-    found = _judging(open_curriculum(config, overrides), step)
-    folders, rules = [node.folder for node, _ in found], found[0][1]
+    folders, rules = _judged(open_curriculum(config, overrides), step)
     signals = read_signals(folders)
     if proposals:
         changed = changes(signals, rules, with_proposals(rules, proposals))
@@ -42,21 +41,28 @@ def show_tuning(
     console.print(_effects_table(shown))
 
 
-def _judging(opened: Opened, step: str) -> list[tuple[Node, RulesConfig]]:
-    """Finished cleaning steps that judge by the same rules, with their options."""
+def _judged(opened: Opened, step: str) -> tuple[list[Path], RulesConfig]:
+    """The folders of finished steps whose documents are judged by rules, next or already, and those rules."""
     nodes = [opened.graph.node(step)] if step else list(opened.graph.nodes.values())
-    found: list[tuple[Node, RulesConfig]] = []
+    found: dict[str, tuple[list[Path], RulesConfig]] = {}
     for node in nodes:
-        if node.finished and isinstance(node.step.config, CleanConfig):
-            found += [(node, spec.config) for spec in node.step.config.blocks if isinstance(spec.config, RulesConfig)]
+        measured = [opened.graph.node(name) for name in node.step.inputs.values()]
+        rules = rules_of(node)
+        if rules is not None and all(one.finished for one in measured):
+            found[node.step.name] = [one.folder for one in measured], rules
     if not found:
-        raise InputError(
-            "no finished step judges by rules", where=step or str(opened.graph.store), fix="run the `clean` steps first"
-        )
-    if any(rules != found[0][1] for _, rules in found):
-        names = ", ".join(node.step.name for node, _ in found)
-        raise ConfigError("these steps judge by different rules", where=names, fix="name one of them")
-    return found
+        fix = "run the `clean` steps first, and name a `filter` step"
+        raise InputError("no finished step measured signals for rules", where=step or str(opened.graph.store), fix=fix)
+    (_, first), *others = found.values()
+    if any(rules != first for _, rules in others):
+        raise ConfigError("these steps judge by different rules", where=", ".join(found), fix="name one of them")
+    return [folder for folders, _ in found.values() for folder in folders], first
+
+
+def rules_of(node: Node) -> RulesConfig | None:
+    """The rules that a step begins with, if it does."""
+    blocks = node.step.config.blocks if isinstance(node.step.config, CleanConfig) else ()
+    return blocks[0].config if blocks and isinstance(blocks[0].config, RulesConfig) else None
 
 
 def _effects_table(shown: Sequence[Effect]) -> Any:

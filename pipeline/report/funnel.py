@@ -14,7 +14,7 @@ from pipeline.report.charts import MUTED, PALETTE_SIZE, bars_height, chart, stac
 from pipeline.report.gather import Gathered, StepFacts, Tally
 from pipeline.report.markup import Markup, Share, folded, missing, section, table
 
-FUNNEL_STEPS = frozenset({"clean", "dedup", "decontaminate", "split"})
+FUNNEL_STEPS = frozenset({"clean", "filter", "dedup", "decontaminate", "split"})
 SYNTHETIC_STEPS = frozenset({"synth", "guard"})  # guard: the decontamination of a synthetic set
 KEPT = "kept"
 OTHER = "other reasons"
@@ -67,7 +67,7 @@ def step_family(name: str) -> str:
 
 def stage_of(name: str) -> str:
     """Steps that stand side by side share a stage: `clean.web-ko` → `clean`; others are stages of their own."""
-    return "clean" if name.startswith("clean.") else name
+    return name.partition(".")[0] if step_family(name) in ("clean", "filter") else name
 
 
 def flows(tallies: Iterable[tuple[StepFacts, Mapping[str, Tally]]]) -> dict[str, Flow]:

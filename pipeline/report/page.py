@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.core.files import write_text
 from pipeline.report.card import card_section
+from pipeline.report.classifiers import classifiers_section
 from pipeline.report.composition import composition_section
 from pipeline.report.contamination import contamination_section
 from pipeline.report.funnel import funnel_section
@@ -30,6 +31,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 SECTIONS = (
     ("summary", "Summary", summary_section),
     ("funnel", "Funnel", funnel_section),
+    ("classifiers", "Classifiers", classifiers_section),
     ("benchmarks", "Benchmarks", contamination_section),
     ("composition", "Mixes", composition_section),
     ("lengths", "Lengths", lengths_section),

@@ -284,11 +284,46 @@ def test_missing_parts_are_named(tmp_path: Path, page: Page, empty_graph: Callab
         "lengths": "No mix has been made yet.",
         "losses": "Not trained yet: pretrain-1.",
         "gates": "No gate has been run yet.",
+        "classifiers": "No finished step scores documents.",
         "tokenizer": "No tokenizer has been trained or taken over yet.",
         "card": "No source cards were given to this page.",
     }.items():
         assert sentence in empty.sections[section]
     assert empty.figures == {}
+
+
+def test_classifiers_are_shown_once_with_curve_buckets_and_examples(store: Any, gathered: Gathered) -> None:
+    curve = {
+        "false_positive_rate": [0.0, 0.25, 1.0],
+        "true_positive_rate": [0.0, 0.75, 1.0],
+        "area": 0.75,
+        "brier": 0.1,
+    }
+    ko = {
+        "documents": {"train": {"positive": 80, "negative": 80}, "report": {"positive": 10, "negative": 12}},
+        "labels": {"positive": curve, "negative": curve},
+        "right": 0.9,
+        "buckets": [{"bucket": 0, "documents": 12, "positive": 0.125}, {"bucket": 1, "documents": 10, "positive": 1.0}],
+        "sheet": [
+            {"kind": "right", "taken_for": "positive", "is": "positive", "chance": 0.99, "text": "수문이 열린다"},
+            {"kind": "wrong", "taken_for": "positive", "is": "negative", "chance": 0.5, "text": HOSTILE},
+        ],
+    }
+    scored = [
+        replace(step, record=replace(step.record, facts={"classifier": {"quality": {"languages": {"ko": ko}}}}))
+        for step in gathered.steps[:2]
+        if step.record is not None
+    ]
+    found = Page(render(store.root, "x", replace(gathered, steps=tuple(scored)), WHEN))
+    assert found.tables["Classifier quality"][1:] == [
+        ["ko", "positive", "10", "0.750", "0.100", "0.900"],
+        ["ko", "negative", "12", "0.750", "0.100", "0.900"],
+    ]
+    assert found.tables["Buckets of quality"][1:] == [["ko", "0", "12", "12.5 %"], ["ko", "1", "10", "100.0 %"]]
+    assert [row[1] for row in found.tables["Example sheets of quality"][1:]] == ["wrong", "right"]
+    assert found.tables["Example sheets of quality"][1][5] == HOSTILE
+    (line,) = found.figures["roc-quality"]["data"]
+    assert (line["name"], line["x"], line["y"]) == ("ko positive", [0.0, 0.25, 1.0], [0.0, 0.75, 1.0])
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'`%{x}"

@@ -19,7 +19,7 @@ from pipeline.core.documents import table_from_rows, text_hash, write_documents,
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.steps import StepOutput, StepTask
 from stages.block import verify
-from stages.catalog import resolve
+from stages.catalog import block_reports, resolve
 from stages.classifier.block import ClassifierBlock, ClassifierConfig
 from stages.classifier.build import train_classifier
 from stages.classifier.calibrate import buckets, isotonic, roc
@@ -28,6 +28,7 @@ from stages.classifier.model import Classifier
 from stages.classifier.spec import ClassifierSpec
 from stages.classifier.train import TrainConfig, line, train_file
 from stages.split import SplitConfig, SplitWork
+from stages.toxicity import ToxicityConfig
 
 GOOD = "the canal lock lifts a boat because water flows from the upper pound into the chamber until levels meet"
 BAD = "click here buy cheap pills now best price free casino bonus win win limited offer subscribe today"
@@ -218,6 +219,20 @@ def test_a_model_trained_again_at_the_same_path_is_noticed(sources: Path, tmp_pa
     (folder / "en.bin").unlink()
     with pytest.raises(InputError, match="missing"):
         Classifier.load(folder)
+
+
+def test_the_record_of_a_step_holds_the_classifiers_report(quality: Path) -> None:
+    files = tuple(
+        str(path) for path in sorted(quality.iterdir()) if path.suffix == ".bin" or path.name == "classifier.json"
+    )
+    specs = [
+        resolve("classifier", ClassifierConfig(model=files), 0, Path()).spec,
+        resolve("toxicity", ToxicityConfig(model=files), 1, Path()).spec,
+    ]
+    paths = {"0.classifier.model": files, "1.toxicity.model": files}
+    found = block_reports(specs, quality, paths)
+    assert found["classifier"] == found["toxicity"] == {"quality": orjson.loads((quality / "report.json").read_bytes())}
+    assert block_reports(specs[1:], quality, {}) == {"toxicity": {}}
 
 
 def test_the_block_gives_signals_and_drops_below_a_threshold(quality: Path) -> None:

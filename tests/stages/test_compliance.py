@@ -87,3 +87,13 @@ def test_labels_come_from_the_card_where_there_are_none() -> None:
     assert kept["license"].to_pylist() == ["MIT", "CC-BY-4.0"]
     assert kept["domain"].to_pylist() == ["code", "essays"]
     assert make(ComplianceConfig(), {}).apply(table).kept["license"].to_pylist() == ["MIT", None]
+
+
+def test_addresses_are_parsed_only_where_lists_name_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr("stages.compliance.address_of", lambda url: parsed.append(url))
+    rows = documents({"url": "https://a.example/x", "robots": "noai"}, {"url": "https://b.example/y"})
+    assert make(ComplianceConfig(), {}, CARD).apply(rows).reasons == ["compliance.opt_out"]
+    assert parsed == []
+    make(ComplianceConfig(blocked=("c.example",)), {}, CARD).apply(rows)
+    assert parsed == ["https://b.example/y"]

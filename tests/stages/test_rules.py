@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from pipeline.core.documents import table_from_rows, text_hash
 from pipeline.core.errors import ConfigError
 from stages.block import verify
-from stages.rules import PRESETS, Rules, RulesConfig, judge, load_preset, thresholds
+from stages.presets import PRESETS, load_preset
+from stages.rules import Rules, RulesConfig, judge, thresholds
 from stages.signals import SIGNALS, document_signals, signals_table
 from stages.words import segmenter
 

@@ -18,7 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.documents import table_from_rows, text_hash
-from stages.rules import RulesConfig, judge, load_preset
+from stages.presets import load_preset
+from stages.rules import RulesConfig, judge
 from stages.signals import SIGNALS, column, document_signals, signals_table
 
 LANGS = ("en", "de", "es", "vi", "ja", "ko")
