@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from pipeline.core.config import Config
@@ -38,17 +39,48 @@ class ReplayConfig(Config):
     model: str = "recorded-writer"  # the model name that stands in the request keys
 
 
+class PriceConfig(Config):
+    """What the endpoint takes, for estimates and budgets."""
+
+    prompt_per_million_tokens: float = Field(ge=0)
+    completion_per_million_tokens: float = Field(ge=0)
+    currency: str = "USD"
+
+
+class BudgetConfig(Config):
+    """What one step may cost over all its runs; null: no limit."""
+
+    tokens: int | None = Field(default=None, ge=1)  # prompt and completion together
+    money: float | None = Field(default=None, gt=0)  # in the price's currency
+
+
 class EndpointConfig(Config):
-    """A server that speaks the OpenAI chat completions protocol (vLLM, SGLang, `transformers serve`, hosted)."""
+    """Servers that speak the OpenAI chat completions protocol (vLLM, SGLang, `transformers serve`, hosted)."""
 
     kind: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://")  # up to and with /v1
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^@]+$")], ...] = Field(alias="url", min_length=1)
+    # ^ up to and with /v1; one, or a list of servers of the same model. No names and passwords in it: see key_env.
     model: str = Field(min_length=1)
+    served_models: tuple[str, ...] = Field(default=("*",), min_length=1)  # patterns of the model a server may answer as
     key_env: str = ""  # name of the environment variable that holds the key; empty: no Authorization header
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)  # of each server
     attempt_timeout_seconds: float = Field(default=600.0, gt=0)
     deadline_seconds: float = Field(default=3600.0, gt=0)  # of one request with all its attempts and waits
     max_attempts: int = Field(default=8, ge=1)
+    price: PriceConfig | None = None
+    budget: BudgetConfig = BudgetConfig()
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _one_url_is_a_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _money_needs_a_price(self) -> EndpointConfig:
+        if self.budget.money is not None and self.price is None:
+            message = "budget.money needs price.prompt_per_million_tokens and price.completion_per_million_tokens"
+            raise ValueError(message)
+        return self
 
 
 def _endpoint_kind(value: object) -> str:
@@ -169,9 +201,16 @@ def endpoint_binding(
             where = f"endpoints.{config.endpoint}.responses"
             raise InputError(f"no such file of recorded responses: `{path}`", where=where, fix="name an existing file")
         content["responses"] = hash_file(path)
-    return {"endpoint": (endpoint.model_dump_json(),)}, content
+    return {"endpoint": (endpoint.model_dump_json(by_alias=True),)}, content
 
 
 def bound_endpoint(paths: Mapping[str, Any]) -> ReplayConfig | EndpointConfig:
     """The endpoint a step was bound to."""
-    return ENDPOINT.validate_json(paths["endpoint"][0])
+    return ENDPOINT.validate_python(tuples(orjson.loads(paths["endpoint"][0])))
+
+
+def tuples(value: Any) -> Any:
+    """Plain values with tuples for lists, as configurations have them."""
+    if isinstance(value, dict):
+        return {str(key): tuples(child) for key, child in value.items()}
+    return tuple(tuples(child) for child in value) if isinstance(value, list) else value

@@ -18,14 +18,16 @@ from typing import Any
 from pipeline.core.fingerprint import fingerprint
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
-from synth.cache import Replay, Request, ResponseStore
+from synth.cache import Replay, Request
 from synth.checks import Failure, Thought, check_thought
-from synth.client import Completion, ContentError, EndpointClient, Outcome, ask
+from synth.client import EndpointClient, Outcome, ask
+from synth.completion import Completion, ContentError
 from synth.config import ReplayConfig, ThinkingConfig, bound_endpoint
 from synth.language import primary
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.prompts import Prompt, prompt
 from synth.selection import choose, read_chosen, shards_of, slice_of
+from synth.store import ResponseStore, merge
 
 JOINT = "\n\n"  # between document and thought: plain concatenation, as in TPT
 RESPONSES = "responses"  # folder of the store shared by all runs
@@ -119,6 +121,7 @@ class ThinkingWork:
         return writer.commit()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Facts:
+        merge(task.store / RESPONSES, f"{task.fingerprint[:16]}-*")
         return merged_facts(results)
 
 

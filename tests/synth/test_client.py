@@ -17,10 +17,12 @@ import synth.client
 from pipeline.core.documents import read_documents
 from pipeline.core.errors import UserError
 from pipeline.core.steps import StepTask
-from synth.cache import Request, ResponseStore
-from synth.client import Completion, ContentError, EndpointClient, ask, parse_completion, retry_after_seconds
+from synth.cache import Request
+from synth.client import EndpointClient, ask, retry_after_seconds
+from synth.completion import Completion, ContentError, parse_completion
 from synth.config import EndpointConfig, ThinkingConfig, endpoint_binding
-from synth.limits import AdaptiveLimit
+from synth.limits import Server, Slots
+from synth.store import ResponseStore
 from synth.thinking import WORK
 
 SECRET = "sk-very-secret-key-123456"
@@ -129,7 +131,7 @@ def request(words: str, sample: int = 0) -> Request:
 
 def client(server: FaultServer, folder: Path, writer: str = "w", **more: Any) -> EndpointClient:
     settings = {"attempt_timeout_seconds": 0.5, "deadline_seconds": 10.0, **more}
-    config = EndpointConfig(url=server.url, model="m", **settings)
+    config = EndpointConfig.model_validate({"url": server.url, "model": "m", **settings})
     return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
 
 
@@ -216,7 +218,7 @@ def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
         "kind": "thinking", "from": "articles", "endpoint": "local", "languages": ("en",),
         "checks": {"minimum_characters": 0, "maximum_length_ratio": 1000.0, "minimum_grounding": 0.0, "maximum_copy_share": 1.0},
     })  # fmt: skip
-    endpoint = EndpointConfig(url=server.url, model="m", attempt_timeout_seconds=2.0)
+    endpoint = EndpointConfig.model_validate({"url": server.url, "model": "m", "attempt_timeout_seconds": 2.0})
     paths, content = endpoint_binding("think", config, {"local": endpoint})
     assert content == {"model": "m"}
     rows = [
@@ -234,22 +236,6 @@ def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
     assert table["maker"].to_pylist() == ["served-model"] * 2
 
 
-def test_the_store_survives_a_torn_write(tmp_path: Path) -> None:
-    store = ResponseStore(tmp_path, "w")
-    store.put(request("a"), {"n": 1})
-    store.put(request("b"), {"n": 2})
-    path = tmp_path / "w.jsonl"
-    whole = path.read_bytes()
-    for cut in (len(whole) - 1, len(whole) - 10, len(whole) // 2 + 3):
-        path.write_bytes(whole[:cut])
-        again = ResponseStore(tmp_path, "w")
-        assert again.get(request("a").key) == {"n": 1}
-        assert again.get(request("b").key) is None
-        again.put(request("b"), {"n": 2})
-        assert path.read_bytes() == whole
-    assert ResponseStore(tmp_path, "other").get(request("b").key) == {"n": 2}
-
-
 @pytest.mark.parametrize(
     ("message", "reasoning", "content"),
     [
@@ -261,7 +247,7 @@ def test_the_store_survives_a_torn_write(tmp_path: Path) -> None:
     ],
 )
 def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str, content: str) -> None:
-    found = parse_completion("k", {"choices": [{"message": message, "finish_reason": "stop"}]})
+    found = parse_completion(request("k"), {"choices": [{"message": message, "finish_reason": "stop"}]})
     assert (found.reasoning, found.content) == (reasoning, content)
     assert found.thought == (reasoning or content)
 
@@ -278,7 +264,7 @@ def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str, conten
 )
 def test_what_is_no_completion_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ContentError):
-        parse_completion("k", body)
+        parse_completion(request("k"), body)
 
 
 def test_retry_after_in_both_forms() -> None:
@@ -290,40 +276,50 @@ def test_retry_after_in_both_forms() -> None:
     assert retry_after_seconds("") == retry_after_seconds("soon") == 0.0
 
 
-def test_the_limit_rises_by_one_a_round_and_falls_once_a_burst() -> None:
-    async def story() -> list[float]:
-        limit = AdaptiveLimit(100)
-        values = [limit.value]
-        for _ in range(16):
-            limit.succeeded()
-        values.append(limit.value)
-        for _ in range(5):
-            limit.failed()
-        values.append(limit.value)
-        return values
-
-    start, risen, fallen = asyncio.run(story())
-    assert start == 16.0
-    assert 16.9 < risen < 17.0
-    assert fallen == pytest.approx(risen * 0.7)
+def test_the_limit_doubles_then_rises_by_one_a_round_and_falls_once_a_burst() -> None:
+    server = Server("a", 100)
+    for _ in range(16):
+        server.succeeded()
+    assert server.value == 32.0
+    for _ in range(5):
+        server.overloaded(10.0)
+    assert server.value == pytest.approx(32 * 0.7)
+    for _ in range(22):
+        server.succeeded()
+    assert 23.2 < server.value < 23.4
+    server.overloaded(11.1)
+    assert server.value == pytest.approx(23.3 * 0.7, abs=0.1)
 
 
 def test_a_cancelled_waiter_gives_its_slot_on() -> None:
     async def story() -> int:
-        limit = AdaptiveLimit(1)
+        slots = Slots([server := Server("a", 1)], patience=3)
 
         async def hold() -> None:
-            async with limit:
-                await asyncio.sleep(0.01)
+            slots.give_back(await slots.take())
 
-        async with limit:
-            waiting = [asyncio.create_task(hold()) for _ in range(3)]
-            await asyncio.sleep(0)
-            waiting[0].cancel()
-            waiting[1].cancel()
-        waiting[2].add_done_callback(lambda _: None)
+        first = await slots.take()
+        waiting = [asyncio.create_task(hold()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        slots.give_back(first)
+        waiting[1].cancel()
         await asyncio.wait_for(waiting[2], 1)
         await asyncio.wait_for(hold(), 1)
-        return limit.in_flight
+        return server.in_flight
 
     assert asyncio.run(story()) == 0
+
+
+def test_slots_go_to_the_least_busy_server_that_takes_connections() -> None:
+    async def story() -> list[str]:
+        first, second = Server("a", 4), Server("b", 2)
+        slots = Slots([first, second], patience=3)
+        taken = [(await slots.take()).url for _ in range(6)]
+        for server in (first, second):
+            while server.in_flight:
+                slots.give_back(server)
+        first.refused_connection(asyncio.get_running_loop().time())
+        return [*taken, (await slots.take()).url, (await slots.take()).url]
+
+    assert asyncio.run(story()) == ["a", "b", "a", "a", "b", "a", "b", "b"]
