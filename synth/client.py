@@ -26,7 +26,6 @@ from fnmatch import fnmatchcase
 from random import Random
 from typing import Any
 
-import httpx
 import orjson
 
 from pipeline.core.errors import UserError
@@ -36,7 +35,7 @@ from synth.config import BudgetConfig, EndpointConfig
 from synth.limits import Server, Slots, Unreachable
 from synth.spending import Spending, Spent
 from synth.store import ResponseStore, Stored
-from synth.transport import Connections
+from synth.transport import Answer, Broken, ConnectFailed, Connections, connections_to
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
@@ -112,7 +111,7 @@ class EndpointClient:
             [Server(url, self.config.max_concurrency) for url in self.config.urls], self.config.max_attempts
         )
         self._connections = {
-            url: Connections(f"{url.rstrip('/')}/chat/completions", headers) for url in self.config.urls
+            url: connections_to(f"{url.rstrip('/')}/chat/completions", headers) for url in self.config.urls
         }
         return self
 
@@ -181,8 +180,11 @@ class EndpointClient:
         deadline = float("inf")  # waiting for the first slot is our own queue, not the server
         for attempt in range(1, self.config.max_attempts + 1):
             try:
-                async with asyncio.timeout_at(deadline if attempt > 1 else None):
+                if attempt == 1:
                     server = await self.slots.take()
+                else:
+                    async with asyncio.timeout_at(deadline):
+                        server = await self.slots.take()
             except TimeoutError:
                 return RetryError(f"no answer within {self.config.deadline_seconds:g} seconds")
             began = loop.time()
@@ -230,32 +232,32 @@ class EndpointClient:
         if self._schemas_refused:
             body.pop("response_format", None)
         answer = await self._post(server, orjson.dumps(body), until)
-        if answer.status_code == 400 and "response_format" in body and SCHEMA_REFUSED.search(answer.text):
+        if answer.status == 400 and "response_format" in body and SCHEMA_REFUSED.search(answer.text):
             # A server without structured output: asked for in words, validated here as always.
             self._schemas_refused = True
             del body["response_format"]
             answer = await self._post(server, orjson.dumps(body), until)
-        return self._body(answer)
+        return self._body(server, answer)
 
-    async def _post(self, server: Server, content: bytes, until: float) -> httpx.Response:
+    async def _post(self, server: Server, content: bytes, until: float) -> Answer:
         try:
             async with asyncio.timeout_at(until):
                 return await self._connections[server.url].post(content)
         except TimeoutError:
             message = f"no answer within {self.config.attempt_timeout_seconds:g} seconds"
             raise RetryError(message, overload=True) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ConnectionRefused(self._redacted(f"{type(error).__name__}: {error}")) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            raise RetryError(self._redacted(f"{type(error).__name__}: {error}")) from None
+        except ConnectFailed as error:
+            raise ConnectionRefused(self._redacted(str(error))) from None
+        except Broken as error:
+            raise RetryError(self._redacted(str(error))) from None
 
-    def _body(self, answer: httpx.Response) -> Mapping[str, Any]:
-        status = answer.status_code
+    def _body(self, server: Server, answer: Answer) -> Mapping[str, Any]:
+        status = answer.status
         if status in RETRIED_STATUS:
             wait_seconds = retry_after_seconds(answer.headers.get("retry-after", ""))
             raise RetryError(f"HTTP {status}", wait_seconds, overload=status in OVERLOAD_STATUS)
         if status != 200:
-            message = self._redacted(f"HTTP {status} from {answer.request.url}: {answer.text[:300]}")
+            message = self._redacted(f"HTTP {status} from {server.url}: {answer.text[:300]}")
             raise ContentError(message) if status in CONTENT_STATUS else PermanentError(message)
         try:
             body = orjson.loads(answer.content)

@@ -80,6 +80,9 @@ class Slots:
         """A server with room, in the order of asking. Raises `Unreachable`."""
         if all(server.refused_connections >= self.patience for server in self.servers):
             raise Unreachable
+        if not self._waiting and (server := self._best()) is not None:
+            server.in_flight += 1
+            return server
         turn: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self.admit()
