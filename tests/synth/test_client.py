@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_server import SECRET, FaultServer, running
 
 import synth.client
 from pipeline.core.documents import read_documents
@@ -25,99 +23,11 @@ from synth.limits import Server, Slots
 from synth.store import ResponseStore
 from synth.thinking import WORK
 
-SECRET = "sk-very-secret-key-123456"
-
-
-@dataclass
-class FaultServer:
-    """Answers chat completions. The user's words say how to fail first: `429 cut ok` fails twice, then answers."""
-
-    port: int = 0
-    attempts: Counter[str] = field(default_factory=Counter)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    times: list[float] = field(default_factory=list)
-    authorizations: set[str] = field(default_factory=set)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._one(head.decode(), reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def _one(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n"))}
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        self.authorizations.add(headers.get("authorization", ""))
-        words = body["messages"][-1]["content"]
-        fault = [*words.split(), "ok"][min(self.attempts[words], len(words.split()) - 1)]
-        self.attempts[words] += 1
-        self.times.append(asyncio.get_running_loop().time())
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(0.005)
-        self.in_flight -= 1
-        await self._answer(fault, words, writer)
-
-    async def _answer(self, fault: str, words: str, writer: asyncio.StreamWriter) -> None:
-        message = {"role": "assistant", "content": f"answer to {words}", "reasoning_content": f"thought on {words}"}
-        full = {
-            "model": "served-model",
-            "choices": [{"message": message, "finish_reason": "stop"}],
-            "usage": {"total_tokens": 7},
-        }
-        payload, status, extra = json.dumps(full).encode(), "200 OK", ""
-        if fault == "hang":
-            await asyncio.sleep(30)
-        if fault == "reset":
-            writer.transport.abort()
-            return
-        if fault.isdigit():
-            status, payload = f"{fault} Trouble", f'{{"error": "key {SECRET} refused"}}'.encode()
-        if fault == "later":
-            status, extra = "429 Slow down", "Retry-After: 0.3\r\n"
-        if fault == "empty":
-            payload = b'{"choices": []}'
-        if fault == "json":
-            payload = payload[:-20]
-        cut = payload[: len(payload) // 2] if fault == "cut" else payload
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(payload)}\r\n{extra}\r\n".encode() + cut)
-        await writer.drain()
-        if fault == "cut":
-            writer.transport.abort()
-
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    faults = FaultServer()
-    loop = asyncio.new_event_loop()
-    started = threading.Event()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        listening = loop.run_until_complete(asyncio.start_server(faults.serve, "127.0.0.1", 0))
-        faults.port = listening.sockets[0].getsockname()[1]
-        started.set()
-        loop.run_forever()
-        listening.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.01))
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    started.wait(5)
-    yield faults
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    with running() as faults:
+        yield faults
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +54,11 @@ def test_every_passing_fault_is_survived_in_order(server: FaultServer, tmp_path:
     assert server.attempts == {words: len(words.split()) for words in faults}
     first = outcomes[0]
     assert isinstance(first, Completion)
-    assert (first.content, first.model, first.usage) == ("answer to ok", "served-model", {"total_tokens": 7})
+    assert (first.content, first.model, first.usage) == (
+        "answer to ok",
+        "served-model",
+        {"completion_tokens": 7, "prompt_tokens": 6, "total_tokens": 13},
+    )
 
 
 def test_content_failures_come_back_for_their_document_only(server: FaultServer, tmp_path: Path) -> None:
