@@ -31,6 +31,7 @@ class Request:
     prompt: str  # id@version of the template
     sample: int = 0
     document: str = field(default="", compare=False)  # for messages to people; not part of the key
+    prompt_hash: str = field(default="", compare=False)  # of the template's wording
     schema: Mapping[str, Any] | None = None  # JSON Schema of the answer; None: any text
 
     @cached_property

@@ -125,11 +125,17 @@ class ThoughtChecks(Config):
     maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
 
 
-class ThinkingConfig(_FromSources):
+class EndpointSetConfig(_FromSources):
+    """Fields of a set that asks an endpoint about documents."""
+
+    endpoint: str = "replay"  # a name under `endpoints:`
+    samples: int = Field(default=1, ge=1)  # asked of each document; the first that passes its checks is kept
+
+
+class ThinkingConfig(EndpointSetConfig):
     """Thinking-augmented documents: a model thinks about a document, both become one sample (TPT, arXiv 2509.20186)."""
 
     kind: Literal["thinking"]
-    endpoint: str = "replay"  # a name under `endpoints:`
     layout: Layout = "doc-then-thought"
     temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
     top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
@@ -180,11 +186,11 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 1, "crosslingual": 1, "reasoning": 1}
+VERSIONS: Mapping[str, int] = {"thinking": 2, "crosslingual": 1, "reasoning": 1}
 
 
 def endpoint_binding(
-    set_name: str, config: ThinkingConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: EndpointSetConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 
