@@ -25,9 +25,11 @@ from benchmarks.measure import interleaved
 from benchmarks.peers import against
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
-from synth.cache import Request, ResponseStore
-from synth.client import Completion, EndpointClient
+from synth.cache import Request
+from synth.client import EndpointClient
+from synth.completion import Completion
 from synth.config import EndpointConfig
+from synth.store import ResponseStore
 
 NAME = "synth-client"
 CONCURRENCY = 256
@@ -42,7 +44,7 @@ class Load:
     rounds: int
 
 
-LOADS: dict[SizeName, Load] = {"full": Load(800, 2), "quick": Load(60, 1)}
+LOADS: dict[SizeName, Load] = {"full": Load(1500, 2), "quick": Load(60, 1)}
 
 
 def run(settings: Settings) -> Iterator[Found]:
@@ -85,7 +87,7 @@ def _ours(url: str, count: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = EndpointConfig(url=url, model=MODEL, max_concurrency=CONCURRENCY)
         client = EndpointClient(config, ResponseStore(Path(folder), "0"), where="benchmark")
-        outcomes = asyncio.run(client.complete(requests))
+        outcomes = asyncio.run(client.session(requests))
     return sum(isinstance(one, Completion) and one.content == ANSWER.strip() for one in outcomes)
 
 

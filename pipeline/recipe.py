@@ -41,7 +41,7 @@ from stages.sources import expand_paths, file_content, source_content, step_path
 from stages.split import SplitConfig
 from stages.takedown import TAKEDOWNS
 from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
-from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, endpoint_binding
+from synth.config import VERSIONS, WORKS, Endpoint, EndpointSetConfig, SynthSet, endpoint_binding
 from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
 
 CLEAN_WORK = "stages.clean:WORK"
@@ -312,7 +312,7 @@ class Layout:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
-        if isinstance(config, ThinkingConfig):
+        if isinstance(config, EndpointSetConfig):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind

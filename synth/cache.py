@@ -1,14 +1,13 @@
-"""Requests and responses: content-addressed keys, an append-only store, and replay of recorded responses.
+"""Requests with content-addressed keys, and replay of recorded responses.
 
 Contract: a request's key is the SHA-256 of the canonical JSON of everything that shapes the answer (model, messages,
-parameters, sample number, prompt and its version) and of nothing else, so that the same question is asked once,
-whatever document it came from. A store is a JSONL file of `{"key", "prompt", "document", "response"}` rows; a row cut
-off by a kill is ignored when reading and removed before the next append.
+parameters, sample number, prompt and its version, JSON schema where there is one) and of nothing else, so that the same
+question is asked once, whatever document it came from. Recorded responses are a JSONL file of
+`{"key", "prompt", "document", "response"}` rows.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +31,8 @@ class Request:
     prompt: str  # id@version of the template
     sample: int = 0
     document: str = field(default="", compare=False)  # for messages to people; not part of the key
+    prompt_hash: str = field(default="", compare=False)  # of the template's wording
+    schema: Mapping[str, Any] | None = None  # JSON Schema of the answer; None: any text
 
     @cached_property
     def key(self) -> str:
@@ -43,12 +44,20 @@ class Request:
                 "parameters": dict(self.parameters),
                 "prompt": self.prompt,
                 "sample": self.sample,
+                **({} if self.schema is None else {"schema": self.schema}),
             }
         )
 
     def body(self) -> dict[str, Any]:
-        """The JSON body of the HTTP request."""
-        return {"model": self.model, "messages": [dict(message) for message in self.messages], **self.parameters}
+        """The JSON body of the HTTP request. The seed tells samples of one question apart and follows from the key, so
+        that servers that honour it answer the same again."""
+        messages = [dict(message) for message in self.messages]
+        body: dict[str, Any] = {"model": self.model, "messages": messages, **self.parameters}
+        body["seed"] = int(self.key[:7], 16)
+        if self.schema is not None:
+            named = {"name": "answer", "schema": self.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return body
 
     def row(self, response: Mapping[str, Any]) -> dict[str, Any]:
         """The stored form of this request's response."""
@@ -100,47 +109,3 @@ class Replay:
                 f"`endpoints.{self.endpoint}.responses` to a file that holds this key",
             )
         return found
-
-
-class ResponseStore:
-    """A folder of append-only JSONL files, one per writer, shared between runs."""
-
-    def __init__(self, folder: Path, writer: str) -> None:
-        """`writer` names this task's own file: no two processes append to one."""
-        self.path = folder / f"{writer}.jsonl"
-        self._found: dict[str, Mapping[str, Any]] = {}
-        for path in sorted(folder.glob("*.jsonl")):
-            self._found.update(_whole_rows(path))
-
-    def get(self, key: str) -> Mapping[str, Any] | None:
-        return self._found.get(key)
-
-    def put(self, request: Request, response: Mapping[str, Any]) -> None:
-        """Append one response; whatever a killed writer left half-written goes first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(request.row(response), ensure_ascii=False, sort_keys=True).encode("utf-8") + b"\n"
-        with self.path.open("r+b" if self.path.exists() else "w+b") as handle:
-            handle.seek(_end_of_whole_lines(handle))
-            handle.truncate()
-            handle.write(line)
-        self._found[request.key] = response
-
-
-def _whole_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            row = orjson.loads(line)
-            yield row["key"], row["response"]
-
-
-def _end_of_whole_lines(handle: Any) -> int:
-    """Bytes up to and with the last newline; looks at the tail only."""
-    end = handle.seek(0, 2)
-    while end > 0:
-        start = max(0, end - 65_536)
-        handle.seek(start)
-        position = handle.read(end - start).rfind(b"\n")
-        if position >= 0:
-            return start + position + 1
-        end = start
-    return 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from pipeline.core.config import Config
@@ -38,17 +39,48 @@ class ReplayConfig(Config):
     model: str = "recorded-writer"  # the model name that stands in the request keys
 
 
+class PriceConfig(Config):
+    """What the endpoint takes, for estimates and budgets."""
+
+    prompt_per_million_tokens: float = Field(ge=0)
+    completion_per_million_tokens: float = Field(ge=0)
+    currency: str = "USD"
+
+
+class BudgetConfig(Config):
+    """What one step may cost over all its runs; null: no limit."""
+
+    tokens: int | None = Field(default=None, ge=1)  # prompt and completion together
+    money: float | None = Field(default=None, gt=0)  # in the price's currency
+
+
 class EndpointConfig(Config):
-    """A server that speaks the OpenAI chat completions protocol (vLLM, SGLang, `transformers serve`, hosted)."""
+    """Servers that speak the OpenAI chat completions protocol (vLLM, SGLang, `transformers serve`, hosted)."""
 
     kind: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://")  # up to and with /v1
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^@]+$")], ...] = Field(alias="url", min_length=1)
+    # ^ up to and with /v1; one, or a list of servers of the same model. No names and passwords in it: see key_env.
     model: str = Field(min_length=1)
+    served_models: tuple[str, ...] = Field(default=("*",), min_length=1)  # patterns of the model a server may answer as
     key_env: str = ""  # name of the environment variable that holds the key; empty: no Authorization header
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)  # of each server
     attempt_timeout_seconds: float = Field(default=600.0, gt=0)
     deadline_seconds: float = Field(default=3600.0, gt=0)  # of one request with all its attempts and waits
     max_attempts: int = Field(default=8, ge=1)
+    price: PriceConfig | None = None
+    budget: BudgetConfig = BudgetConfig()
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _one_url_is_a_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _money_needs_a_price(self) -> EndpointConfig:
+        if self.budget.money is not None and self.price is None:
+            message = "budget.money needs price.prompt_per_million_tokens and price.completion_per_million_tokens"
+            raise ValueError(message)
+        return self
 
 
 def _endpoint_kind(value: object) -> str:
@@ -93,11 +125,17 @@ class ThoughtChecks(Config):
     maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
 
 
-class ThinkingConfig(_FromSources):
+class EndpointSetConfig(_FromSources):
+    """Fields of a set that asks an endpoint about documents."""
+
+    endpoint: str = "replay"  # a name under `endpoints:`
+    samples: int = Field(default=1, ge=1)  # asked of each document; the first that passes its checks is kept
+
+
+class ThinkingConfig(EndpointSetConfig):
     """Thinking-augmented documents: a model thinks about a document, both become one sample (TPT, arXiv 2509.20186)."""
 
     kind: Literal["thinking"]
-    endpoint: str = "replay"  # a name under `endpoints:`
     layout: Layout = "doc-then-thought"
     temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
     top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
@@ -148,11 +186,11 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 1, "crosslingual": 1, "reasoning": 1}
+VERSIONS: Mapping[str, int] = {"thinking": 2, "crosslingual": 1, "reasoning": 1}
 
 
 def endpoint_binding(
-    set_name: str, config: ThinkingConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: EndpointSetConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 
@@ -169,9 +207,16 @@ def endpoint_binding(
             where = f"endpoints.{config.endpoint}.responses"
             raise InputError(f"no such file of recorded responses: `{path}`", where=where, fix="name an existing file")
         content["responses"] = hash_file(path)
-    return {"endpoint": (endpoint.model_dump_json(),)}, content
+    return {"endpoint": (endpoint.model_dump_json(by_alias=True),)}, content
 
 
 def bound_endpoint(paths: Mapping[str, Any]) -> ReplayConfig | EndpointConfig:
     """The endpoint a step was bound to."""
-    return ENDPOINT.validate_json(paths["endpoint"][0])
+    return ENDPOINT.validate_python(tuples(orjson.loads(paths["endpoint"][0])))
+
+
+def tuples(value: Any) -> Any:
+    """Plain values with tuples for lists, as configurations have them."""
+    if isinstance(value, dict):
+        return {str(key): tuples(child) for key, child in value.items()}
+    return tuple(tuples(child) for child in value) if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pipeline.core.config import Config
 from pipeline.core.verify.expressions import NumberStyle
-from synth.config import LANGUAGES
+from synth.config import LANGUAGES, tuples
 
 NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|https?://\S+|[\d\W_]+", re.S)
 HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
@@ -52,13 +52,7 @@ def read_package_yaml(folder: str, name: str) -> Any:
     from ruamel.yaml import YAML
 
     text = files("synth").joinpath(folder, name).read_text(encoding="utf-8")
-    return _tuples(YAML(typ="safe", pure=True).load(text))
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _tuples(child) for key, child in value.items()}
-    return tuple(_tuples(child) for child in value) if isinstance(value, list) else value
+    return tuples(YAML(typ="safe", pure=True).load(text))
 
 
 @cache

@@ -19,9 +19,11 @@ from pipeline.core.documents import (
     text_hash,
     write_documents,
     write_dropped,
+    write_table,
 )
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
+from synth.requests_table import REQUEST_SCHEMA, REQUESTS
 
 DROPPED_TEXTS_KEPT = 50  # of each reason and shard
 SET_PREFIX = "synth."
@@ -41,6 +43,7 @@ class ShardWriter:
         self.shard = shard
         self.source = set_name(task.name)
         self.rows: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
         self.counts: Counter[str] = Counter(documents_in=0, documents_out=0, bytes_in=0, bytes_out=0)
         self.dropped: Counter[str] = Counter()
@@ -65,6 +68,10 @@ class ShardWriter:
             entry["in"] += 1
             entry["out"] += 1
 
+    def request(self, row: Mapping[str, Any]) -> None:
+        """Note where an answer came from."""
+        self.requests.append(dict(row))
+
     def drop(self, key: str, reason: str, detail: str, text: str, *, bytes_in: int, lang: str | None) -> None:
         """Refuse a sample; its text is kept for the first few of each reason."""
         shown = text if self.dropped[reason] < DROPPED_TEXTS_KEPT else None
@@ -85,9 +92,12 @@ class ShardWriter:
         ]
 
     def commit(self) -> ShardResult:
-        """Write both files and give the shard's result."""
+        """Write the files and give the shard's result."""
         write_documents(self.task.folder, self.shard, table_from_rows(self.rows))
         write_dropped(self.task.folder, self.shard, table_from_rows(self.refused, DROPPED_SCHEMA))
+        if self.requests:
+            path = self.task.folder / REQUESTS / f"{self.shard:05d}.parquet"
+            write_table(path, table_from_rows(self.requests, REQUEST_SCHEMA))
         assert self.counts["documents_in"] == self.counts["documents_out"] + self.dropped.total()
         return ShardResult(
             counts=dict(self.counts), dropped=dict(self.dropped), licenses=dict(self.licenses), facts=self.facts

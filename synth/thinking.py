@@ -12,23 +12,18 @@ Cost: the endpoint's; ours is about 5 milliseconds a document.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from pipeline.core.fingerprint import fingerprint
-from pipeline.core.record import ShardResult
-from pipeline.core.steps import StepTask
-from synth.cache import Replay, Request, ResponseStore
+from synth.cache import Request
 from synth.checks import Failure, Thought, check_thought
-from synth.client import Completion, ContentError, EndpointClient, Outcome, ask
-from synth.config import ReplayConfig, ThinkingConfig, bound_endpoint
+from synth.client import Outcome
+from synth.completion import Completion, ContentError
+from synth.config import ThinkingConfig
+from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.language import primary
-from synth.output import Facts, ShardWriter, merged_facts
 from synth.prompts import Prompt, prompt
-from synth.selection import choose, read_chosen, shards_of, slice_of
 
 JOINT = "\n\n"  # between document and thought: plain concatenation, as in TPT
-RESPONSES = "responses"  # folder of the store shared by all runs
 
 
 def prompt_of(config: ThinkingConfig, language: str) -> Prompt:
@@ -46,7 +41,9 @@ def passages(text: str, passage_characters: int) -> list[str]:
     return found
 
 
-def requests_for(text: str, language: str, config: ThinkingConfig, model: str, document: str = "") -> list[Request]:
+def requests_for(
+    text: str, language: str, config: ThinkingConfig, model: str, document: str = "", sample: int = 0
+) -> list[Request]:
     """What to ask about one document: one request, or one per passage when interleaved.
 
     The keys depend on text, language, config and model only; `document` names it in messages.
@@ -59,7 +56,8 @@ def requests_for(text: str, language: str, config: ThinkingConfig, model: str, d
         places = [{"document": text}]
     parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
     return [
-        Request(model, template.messages(**place), parameters, template.identity, document=document) for place in places
+        Request(model, template.messages(**place), parameters, template.identity, sample, document, template.hash)
+        for place in places
     ]
 
 
@@ -88,94 +86,32 @@ def judged(text: str, language: str, outcomes: Sequence[Outcome], config: Thinki
     return None
 
 
-class ThinkingWork:
-    """The work of a `synth.SET` step of kind `thinking`."""
+class ThinkingMaker:
+    """What thinking sets ask and how they judge."""
 
-    def shard_count(self, task: StepTask) -> int:
-        config: ThinkingConfig = task.config
-        return shards_of(min(config.documents, len(choose(task))), config.documents_per_shard)
+    kind = "thinking"
 
-    def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        """Raises `UserError` for a missing recording or an endpoint that does not answer."""
-        config: ThinkingConfig = task.config
-        chosen = list(slice_of(choose(task)[: config.documents], shard, config.documents_per_shard))
-        rows = read_chosen(task.inputs["documents"].folder, chosen)
-        fitting = [row for row in rows if len(row["text"]) <= config.maximum_document_characters]
-        model = bound_endpoint(task.paths).model
-        requests = [
-            requests_for(row["text"], primary(row["lang"]), config, model, _document_name(row)) for row in fitting
-        ]
-        outcomes = iter(ask([request for part in requests for request in part], backend(task, shard)))
-        answers = {
-            row["id"]: (part, [next(outcomes) for _ in part]) for row, part in zip(fitting, requests, strict=True)
-        }
-        writer = ShardWriter(task, shard)
-        for row in rows:
-            if row["id"] in answers:
-                _write(writer, row, *answers[row["id"]], config)
-            else:
-                detail = f"{len(row['text'])} characters"
-                _refuse(writer, row, "thinking.document_too_long", detail, row["text"])
-        return writer.commit()
+    def unfit(self, row: Row, config: ThinkingConfig) -> Refused | None:
+        length = len(row["text"])
+        too_long = length > config.maximum_document_characters
+        return Refused("document_too_long", f"{length} characters") if too_long else None
 
-    def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Facts:
-        return merged_facts(results)
+    def requests(self, row: Row, config: ThinkingConfig, model: str, sample: int) -> list[Request]:
+        return requests_for(row["text"], primary(row["lang"]), config, model, _document_name(row), sample)
+
+    def judged(
+        self, row: Row, config: ThinkingConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]
+    ) -> Made | Refused:
+        thoughts = [one.thought for one in outcomes if isinstance(one, Completion)]
+        failure = judged(row["text"], primary(row["lang"]), outcomes, config)
+        if failure is not None:
+            return Refused(failure.check, failure.detail, JOINT.join(thoughts))
+        return Made(joined(row["text"], thoughts, config), {}, {"layout": config.layout})
 
 
-def _document_name(row: Mapping[str, Any]) -> str:
+def _document_name(row: Row) -> str:
     """Source, id and title: what a message needs to point at a document."""
     return " ".join(filter(None, (row["source"], row["id"], row["title"])))
 
 
-def backend(task: StepTask, shard: int) -> Replay | EndpointClient:
-    """The recorded responses or the client the set's endpoint stands for."""
-    endpoint = bound_endpoint(task.paths)
-    if isinstance(endpoint, ReplayConfig):
-        return Replay.open(endpoint.responses, step=task.name, endpoint=task.config.endpoint)
-    store = ResponseStore(task.store / RESPONSES, f"{task.fingerprint[:16]}-{shard:05d}")
-    return EndpointClient(endpoint, store, where=f"{task.name}.endpoint")
-
-
-def _write(
-    writer: ShardWriter,
-    row: Mapping[str, Any],
-    requests: Sequence[Request],
-    outcomes: Sequence[Outcome],
-    config: ThinkingConfig,
-) -> None:
-    text, language = row["text"], primary(row["lang"])
-    completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
-    shown = JOINT.join(completion.thought for completion in completions)
-    failure = judged(text, language, outcomes, config)
-    if failure is not None:
-        _refuse(writer, row, f"thinking.{failure.check}", failure.detail, shown)
-        return
-    template = prompt_of(config, language)
-    writer.keep(
-        fingerprint([request.key for request in requests], row["id"]),
-        joined(text, [completion.thought for completion in completions], config),
-        bytes_in=len(text.encode("utf-8")),
-        extra={
-            "layout": config.layout,
-            "prompt": template.identity,
-            "prompt_hash": template.hash,
-            "parameters": dict(requests[0].parameters),
-            "responses": [{"key": c.key, "usage": dict(c.usage)} for c in completions],
-            "source_text_hash": row["text_hash"],
-        },
-        title=row["title"],
-        lang=row["lang"],
-        lang_score=row["lang_score"],
-        domain=row["domain"],
-        license=row["license"],
-        parallel_id=row["parallel_id"],
-        parents=[row["id"]],
-        maker=completions[0].model,
-    )
-
-
-def _refuse(writer: ShardWriter, row: Mapping[str, Any], reason: str, detail: str, text: str) -> None:
-    writer.drop(row["id"], reason, detail, text, bytes_in=len(row["text"].encode("utf-8")), lang=row["lang"])
-
-
-WORK = ThinkingWork()
+WORK = EndpointWork(ThinkingMaker())

@@ -4,118 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_server import SECRET, FaultServer, running
 
 import synth.client
 from pipeline.core.documents import read_documents
 from pipeline.core.errors import UserError
 from pipeline.core.steps import StepTask
-from synth.cache import Request, ResponseStore
-from synth.client import Completion, ContentError, EndpointClient, ask, parse_completion, retry_after_seconds
+from synth.cache import Request
+from synth.client import EndpointClient, ask, retry_after_seconds
+from synth.completion import Completion, ContentError, parse_completion
 from synth.config import EndpointConfig, ThinkingConfig, endpoint_binding
-from synth.limits import AdaptiveLimit
+from synth.limits import Server, Slots
+from synth.store import ResponseStore
 from synth.thinking import WORK
-
-SECRET = "sk-very-secret-key-123456"
-
-
-@dataclass
-class FaultServer:
-    """Answers chat completions. The user's words say how to fail first: `429 cut ok` fails twice, then answers."""
-
-    port: int = 0
-    attempts: Counter[str] = field(default_factory=Counter)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    times: list[float] = field(default_factory=list)
-    authorizations: set[str] = field(default_factory=set)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._one(head.decode(), reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def _one(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n"))}
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        self.authorizations.add(headers.get("authorization", ""))
-        words = body["messages"][-1]["content"]
-        fault = [*words.split(), "ok"][min(self.attempts[words], len(words.split()) - 1)]
-        self.attempts[words] += 1
-        self.times.append(asyncio.get_running_loop().time())
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(0.005)
-        self.in_flight -= 1
-        await self._answer(fault, words, writer)
-
-    async def _answer(self, fault: str, words: str, writer: asyncio.StreamWriter) -> None:
-        message = {"role": "assistant", "content": f"answer to {words}", "reasoning_content": f"thought on {words}"}
-        full = {
-            "model": "served-model",
-            "choices": [{"message": message, "finish_reason": "stop"}],
-            "usage": {"total_tokens": 7},
-        }
-        payload, status, extra = json.dumps(full).encode(), "200 OK", ""
-        if fault == "hang":
-            await asyncio.sleep(30)
-        if fault == "reset":
-            writer.transport.abort()
-            return
-        if fault.isdigit():
-            status, payload = f"{fault} Trouble", f'{{"error": "key {SECRET} refused"}}'.encode()
-        if fault == "later":
-            status, extra = "429 Slow down", "Retry-After: 0.3\r\n"
-        if fault == "empty":
-            payload = b'{"choices": []}'
-        if fault == "json":
-            payload = payload[:-20]
-        cut = payload[: len(payload) // 2] if fault == "cut" else payload
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(payload)}\r\n{extra}\r\n".encode() + cut)
-        await writer.drain()
-        if fault == "cut":
-            writer.transport.abort()
 
 
 @pytest.fixture
 def server() -> Iterator[FaultServer]:
-    faults = FaultServer()
-    loop = asyncio.new_event_loop()
-    started = threading.Event()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        listening = loop.run_until_complete(asyncio.start_server(faults.serve, "127.0.0.1", 0))
-        faults.port = listening.sockets[0].getsockname()[1]
-        started.set()
-        loop.run_forever()
-        listening.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.01))
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    started.wait(5)
-    yield faults
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    with running() as faults:
+        yield faults
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +41,7 @@ def request(words: str, sample: int = 0) -> Request:
 
 def client(server: FaultServer, folder: Path, writer: str = "w", **more: Any) -> EndpointClient:
     settings = {"attempt_timeout_seconds": 0.5, "deadline_seconds": 10.0, **more}
-    config = EndpointConfig(url=server.url, model="m", **settings)
+    config = EndpointConfig.model_validate({"url": server.url, "model": "m", **settings})
     return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
 
 
@@ -142,7 +54,11 @@ def test_every_passing_fault_is_survived_in_order(server: FaultServer, tmp_path:
     assert server.attempts == {words: len(words.split()) for words in faults}
     first = outcomes[0]
     assert isinstance(first, Completion)
-    assert (first.content, first.model, first.usage) == ("answer to ok", "served-model", {"total_tokens": 7})
+    assert (first.content, first.model, first.usage) == (
+        "answer to ok",
+        "served-model",
+        {"completion_tokens": 7, "prompt_tokens": 6, "total_tokens": 13},
+    )
 
 
 def test_content_failures_come_back_for_their_document_only(server: FaultServer, tmp_path: Path) -> None:
@@ -216,7 +132,7 @@ def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
         "kind": "thinking", "from": "articles", "endpoint": "local", "languages": ("en",),
         "checks": {"minimum_characters": 0, "maximum_length_ratio": 1000.0, "minimum_grounding": 0.0, "maximum_copy_share": 1.0},
     })  # fmt: skip
-    endpoint = EndpointConfig(url=server.url, model="m", attempt_timeout_seconds=2.0)
+    endpoint = EndpointConfig.model_validate({"url": server.url, "model": "m", "attempt_timeout_seconds": 2.0})
     paths, content = endpoint_binding("think", config, {"local": endpoint})
     assert content == {"model": "m"}
     rows = [
@@ -234,22 +150,6 @@ def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
     assert table["maker"].to_pylist() == ["served-model"] * 2
 
 
-def test_the_store_survives_a_torn_write(tmp_path: Path) -> None:
-    store = ResponseStore(tmp_path, "w")
-    store.put(request("a"), {"n": 1})
-    store.put(request("b"), {"n": 2})
-    path = tmp_path / "w.jsonl"
-    whole = path.read_bytes()
-    for cut in (len(whole) - 1, len(whole) - 10, len(whole) // 2 + 3):
-        path.write_bytes(whole[:cut])
-        again = ResponseStore(tmp_path, "w")
-        assert again.get(request("a").key) == {"n": 1}
-        assert again.get(request("b").key) is None
-        again.put(request("b"), {"n": 2})
-        assert path.read_bytes() == whole
-    assert ResponseStore(tmp_path, "other").get(request("b").key) == {"n": 2}
-
-
 @pytest.mark.parametrize(
     ("message", "reasoning", "content"),
     [
@@ -261,7 +161,7 @@ def test_the_store_survives_a_torn_write(tmp_path: Path) -> None:
     ],
 )
 def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str, content: str) -> None:
-    found = parse_completion("k", {"choices": [{"message": message, "finish_reason": "stop"}]})
+    found = parse_completion(request("k"), {"choices": [{"message": message, "finish_reason": "stop"}]})
     assert (found.reasoning, found.content) == (reasoning, content)
     assert found.thought == (reasoning or content)
 
@@ -278,7 +178,7 @@ def test_reasoning_is_kept_apart(message: dict[str, Any], reasoning: str, conten
 )
 def test_what_is_no_completion_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ContentError):
-        parse_completion("k", body)
+        parse_completion(request("k"), body)
 
 
 def test_retry_after_in_both_forms() -> None:
@@ -290,40 +190,50 @@ def test_retry_after_in_both_forms() -> None:
     assert retry_after_seconds("") == retry_after_seconds("soon") == 0.0
 
 
-def test_the_limit_rises_by_one_a_round_and_falls_once_a_burst() -> None:
-    async def story() -> list[float]:
-        limit = AdaptiveLimit(100)
-        values = [limit.value]
-        for _ in range(16):
-            limit.succeeded()
-        values.append(limit.value)
-        for _ in range(5):
-            limit.failed()
-        values.append(limit.value)
-        return values
-
-    start, risen, fallen = asyncio.run(story())
-    assert start == 16.0
-    assert 16.9 < risen < 17.0
-    assert fallen == pytest.approx(risen * 0.7)
+def test_the_limit_doubles_then_rises_by_one_a_round_and_falls_once_a_burst() -> None:
+    server = Server("a", 100)
+    for _ in range(16):
+        server.succeeded()
+    assert server.value == 32.0
+    for _ in range(5):
+        server.overloaded(10.0)
+    assert server.value == pytest.approx(32 * 0.7)
+    for _ in range(22):
+        server.succeeded()
+    assert 23.2 < server.value < 23.4
+    server.overloaded(11.1)
+    assert server.value == pytest.approx(23.3 * 0.7, abs=0.1)
 
 
 def test_a_cancelled_waiter_gives_its_slot_on() -> None:
     async def story() -> int:
-        limit = AdaptiveLimit(1)
+        slots = Slots([server := Server("a", 1)], patience=3)
 
         async def hold() -> None:
-            async with limit:
-                await asyncio.sleep(0.01)
+            slots.give_back(await slots.take())
 
-        async with limit:
-            waiting = [asyncio.create_task(hold()) for _ in range(3)]
-            await asyncio.sleep(0)
-            waiting[0].cancel()
-            waiting[1].cancel()
-        waiting[2].add_done_callback(lambda _: None)
+        first = await slots.take()
+        waiting = [asyncio.create_task(hold()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        slots.give_back(first)
+        waiting[1].cancel()
         await asyncio.wait_for(waiting[2], 1)
         await asyncio.wait_for(hold(), 1)
-        return limit.in_flight
+        return server.in_flight
 
     assert asyncio.run(story()) == 0
+
+
+def test_slots_go_to_the_least_busy_server_that_takes_connections() -> None:
+    async def story() -> list[str]:
+        first, second = Server("a", 4), Server("b", 2)
+        slots = Slots([first, second], patience=3)
+        taken = [(await slots.take()).url for _ in range(6)]
+        for server in (first, second):
+            while server.in_flight:
+                slots.give_back(server)
+        first.refused_connection(asyncio.get_running_loop().time())
+        return [*taken, (await slots.take()).url, (await slots.take()).url]
+
+    assert asyncio.run(story()) == ["a", "b", "a", "a", "b", "a", "b", "b"]
