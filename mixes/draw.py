@@ -1,78 +1,100 @@
-"""Which documents each component takes from its sources, in which order, and how their pieces are interleaved.
+"""Which documents each component takes from its sources, and in which order.
 
 Contract: a document that was drawn e times since the chain began is next drawn in epoch e of its source, and epoch e
 runs through the source in the order Permutation(n, derive_seed(seed, source, e)) of its n documents. Without
 conditions and with a fresh chain, draw j is therefore the (j mod n)-th of epoch j // n; with conditions, several
 components over one source, or earlier phases, repeat caps still hold for every single document, because draws are
-counted by document over the whole chain. A document longer than a row is a sequence of row-length pieces, of which a
-pool gives no more than meet its token target: a document served in part counts as drawn, its end is not served later.
-Everything is integer arithmetic on the catalogue's order.
+counted by document over the whole chain. A document that is served in part counts as drawn, its end is not served
+later. Everything is integer arithmetic on the catalogue's order. Cost: one walk over a source an epoch and pool, about
+20 million documents a second; 2 bytes a document and component beside the catalogue.
 
-Shapes: D documents of the catalogue, E documents a pool accepts, N documents a pool draws, P pieces.
+Shapes: D documents of the catalogue, n documents of a source, N documents a pool draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from math import floor
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numba import njit
 
 from mixes.catalog import Catalogue
 from mixes.quota import exact
-from mixes.spec import ComponentConfig, PlanConfig
+from mixes.spec import ComponentConfig, CurveConfig, PlanConfig
+from mixes.strata import Stratum, bucket_of, cluster_factor_of, limit_of
 from pipeline.core.errors import ConfigError, unknown_name
-from pipeline.core.rng import Permutation, derive_seed
+from pipeline.core.rng import Permutation, derive_seed, image_of
 
-REASONS = ("where", "minimum_tokens", "maximum_tokens", "longer_than_row")
-DIGIT_BITS = 20  # of one step of the long division; a pool's tokens stay below 2^(62 - 20), 4.4e12
-DIGITS = 3  # 60 bits of fraction: keys differ wherever the fractions of two realistic quotas do
-ONE = 1 << DIGIT_BITS * DIGITS
+REASONS = ("where", "minimum_tokens", "maximum_tokens", "longer_than_row", "no_quality", "quality")
+NOT_NAMED = -2  # of `Sorted.reason_D`
+ACCEPTED = -1
+Excluded = dict[str, dict[str, dict[str, dict[str, int]]]]  # component -> source -> reason -> documents, tokens
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What one component accepts of one source."""
+    """What one component accepts of one source's documents, of one stratum."""
 
     component: str
     source: int  # index into the catalogue's sources
     max_repeats: float
-    documents_E: np.ndarray  # int64 catalogue rows, rising
+    stratum: Stratum
+    number: int  # of the stratum
+    stratum_n: np.ndarray  # int16 stratum of each document of the source; shared by the component's pools of the source
+    unique_tokens: int
 
 
 @dataclass(frozen=True)
 class Sorted:
     """All pools, what was left out of each, and why each document is in none."""
 
-    pools: tuple[Pool, ...]  # by component, then source
-    excluded: dict[str, dict[str, dict[str, dict[str, int]]]]  # component -> source -> reason -> documents, tokens
-    reason_D: np.ndarray  # int8: -1 accepted by some component, -2 named by none, else index into REASONS
+    pools: tuple[Pool, ...]  # by component, then source, then stratum
+    excluded: Excluded
+    reason_D: np.ndarray  # int8: ACCEPTED by some component, NOT_NAMED by any, else index into REASONS
 
 
 def sort_out(catalogue: Catalogue, config: PlanConfig) -> Sorted:
     """Sort the catalogue's documents into pools. Raises `ConfigError` for a pattern that names no source."""
     pools: list[Pool] = []
-    excluded: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
-    reason_D = np.full(catalogue.documents, -2, np.int8)
+    excluded: Excluded = {}
+    reason_D = np.full(catalogue.documents, NOT_NAMED, np.int8)
     for name in sorted(config.mix.components):
         component = config.mix.components[name]
+        sources = _sources_named(catalogue, name, component)
         verdict_D = _verdicts(catalogue, component, config.context_tokens)
-        for source in _sources_named(catalogue, name, component):
+        quality_D = _column(catalogue, "quality", np.float32) if component.quality is not None else None
+        cluster_D = _column(catalogue, "cluster_size", np.int32) if component.cluster_repeats else None
+        for source in sources:
             rows = catalogue.of_source[source]
             verdict = verdict_D[rows]
-            pools.append(Pool(name, source, component.max_repeats, rows[verdict < 0]))
-            reason_D[rows[verdict < 0]] = -1
-            undecided = rows[(verdict >= 0) & (reason_D[rows] == -2)]
-            reason_D[undecided] = verdict_D[undecided]
-            for index, reason in enumerate(REASONS):
-                left_out = rows[verdict == index]
-                if left_out.size:
-                    counts = {"documents": left_out.size, "tokens": int(catalogue.length_D[left_out].sum())}
-                    excluded.setdefault(name, {}).setdefault(catalogue.sources[source], {})[reason] = counts
+            strata, stratum_n = _strata(catalogue, config, name, rows, verdict, quality_D, cluster_D)
+            tokens = np.bincount(stratum_n[stratum_n >= 0], catalogue.length_D[rows][stratum_n >= 0], len(strata))
+            for number, stratum in enumerate(strata):
+                pools.append(Pool(name, source, component.max_repeats, stratum, number, stratum_n, int(tokens[number])))
+            _note(reason_D, rows, verdict)
+            left_out = _left_out(verdict, catalogue.length_D[rows])
+            if left_out:
+                excluded.setdefault(name, {})[catalogue.sources[source]] = left_out
     return Sorted(tuple(pools), excluded, reason_D)
+
+
+def _note(reason_D: np.ndarray, rows: np.ndarray, verdict: np.ndarray) -> None:
+    known = reason_D[rows]
+    reason_D[rows] = np.where(verdict < 0, ACCEPTED, np.where(known == NOT_NAMED, verdict, known))
+
+
+def _left_out(verdict: np.ndarray, length: np.ndarray) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for index, reason in enumerate(REASONS):
+        own = verdict == index
+        if own.any():
+            found[reason] = {"documents": int(own.sum()), "tokens": int(length[own].sum(dtype=np.int64))}
+    return found
 
 
 def _sources_named(catalogue: Catalogue, name: str, component: ComponentConfig) -> list[int]:
@@ -86,145 +108,190 @@ def _sources_named(catalogue: Catalogue, name: str, component: ComponentConfig) 
 
 
 def _verdicts(catalogue: Catalogue, component: ComponentConfig, context_tokens: int) -> np.ndarray:
-    """[D] int8: -1 accepted, else the first reason in REASONS that speaks against the document."""
+    """[D] int8: ACCEPTED, else the first reason in REASONS that speaks against the document."""
     length_D = catalogue.length_D
-    longest = component.maximum_tokens or int(length_D.max(initial=0))
-    against = [
-        ~_condition(catalogue, component.where),
-        length_D < component.minimum_tokens,
-        length_D > longest,
-        (length_D > context_tokens) & component.whole,
-    ]
-    verdict_D = np.full(catalogue.documents, -1, np.int8)
-    for index in range(len(REASONS) - 1, -1, -1):
-        verdict_D[against[index]] = index
+    verdict_D = np.full(catalogue.documents, ACCEPTED, np.int8)
+    if component.whole:
+        verdict_D[length_D > context_tokens] = REASONS.index("longer_than_row")
+    if component.maximum_tokens is not None:
+        verdict_D[length_D > component.maximum_tokens] = REASONS.index("maximum_tokens")
+    if component.minimum_tokens:
+        verdict_D[length_D < component.minimum_tokens] = REASONS.index("minimum_tokens")
+    if component.where:
+        expression = pl.sql_expr(component.where)
+        names = expression.meta.root_names()
+        if not names:
+            raise ConfigError(f"`{component.where}` names no column", where="where", fix="leave it out")
+        for first, columns in catalogue.columns(names):
+            kept = columns.select(expression.fill_null(value=False).alias("kept"))["kept"].to_numpy()
+            verdict_D[first : first + columns.height][~kept] = REASONS.index("where")
     return verdict_D
 
 
-def _condition(catalogue: Catalogue, where: str) -> np.ndarray:
-    """[D] bool: the condition holds; null counts as false."""
-    if not where:
-        return np.ones(catalogue.documents, bool)
-    expression = pl.sql_expr(where)
-    names = expression.meta.root_names()
-    if not names:
-        raise ConfigError(f"`{where}` names no column of the document table", where="where", fix="leave it out")
-    return catalogue.columns(names).select(expression.fill_null(value=False).alias("kept"))["kept"].to_numpy()
+def _column(catalogue: Catalogue, name: str, kind: type) -> np.ndarray:
+    """[D] a column of the document tables; null is NaN, or 1 in a whole number."""
+    found = np.empty(catalogue.documents, kind)
+    for first, columns in catalogue.columns([name]):
+        null = np.nan if kind is np.float32 else 1
+        found[first : first + columns.height] = columns[name].fill_null(null).to_numpy()
+    return found
 
 
-def draws_left(catalogue: Catalogue, pool: Pool, max_repeats: float, uses_D: np.ndarray) -> np.ndarray:
-    """[E] int64: how often each document of the pool may still be drawn.
+def _strata(
+    catalogue: Catalogue,
+    config: PlanConfig,
+    name: str,
+    rows: np.ndarray,
+    verdict: np.ndarray,
+    quality_D: np.ndarray | None,
+    cluster_D: np.ndarray | None,
+) -> tuple[list[Stratum], np.ndarray]:
+    """(strata, [n] int16 stratum of each document, -1 excluded); documents without quality get a verdict here."""
+    component = config.mix.components[name]
+    limits = [limit_of(kind, config.mix) for kind in catalogue.kinds]
+    names = sorted({limits[kind] for kind in np.unique(catalogue.kind_D[rows]).tolist()})
+    code = np.zeros(rows.shape[0], np.int64)
+    if len(names) > 1:
+        code += np.array([names.index(limit) if limit in names else 0 for limit in limits])[catalogue.kind_D[rows]]
+    factors = [1.0, *(factor for _, factor in sorted(component.cluster_repeats.items()))]
+    if cluster_D is not None:
+        code += cluster_factor_of(cluster_D[rows], component.cluster_repeats).astype(np.int64) * len(names)
+    buckets = 0
+    if quality_D is not None and component.quality is not None:
+        buckets = component.quality.buckets
+        accepted = np.flatnonzero(verdict < 0)
+        bucket = bucket_of(quality_D[rows[accepted]], catalogue.length_D[rows[accepted]], buckets)
+        if accepted.size and (bucket < 0).all():
+            source = catalogue.kinds[int(catalogue.kind_D[rows[0]])].source
+            raise ConfigError(
+                f"component `{name}` asks for quality, but no document of `{source}` has any",
+                where=f"mix of phase `{config.phase}`",
+                fix="set `encode.quality_signal` to a signal's column, for example of a `classifier` block",
+            )
+        verdict[accepted[bucket < 0]] = REASONS.index("no_quality")
+        dead = accepted[(bucket >= 0) & _discarded(component, buckets)[np.maximum(bucket, 0)]]
+        verdict[dead] = REASONS.index("quality")
+        code[accepted] += np.maximum(bucket, 0).astype(np.int64) * len(names) * len(factors)
+    code[verdict >= 0] = -1
+    used = np.unique(code[code >= 0])
+    place = np.full(int(used[-1]) + 1 if used.size else 1, -1, np.int16)
+    place[used] = np.arange(used.size)
+    strata = [
+        Stratum(
+            bucket=c // (len(names) * len(factors)) if buckets else -1,
+            cluster_factor=factors[c // len(names) % len(factors)],
+            limit=names[c % len(names)] if names else "",
+        )
+        for c in used.tolist()
+    ]
+    return strata or [Stratum()], np.where(code < 0, np.int16(-1), place[np.maximum(code, 0)])
 
-    A cap with a fraction f lets a fixed share f of the source's documents be seen once more than the others.
-    """
-    cap = exact(max_repeats)
-    whole = floor(cap)
-    source_documents = catalogue.of_source[pool.source]
-    favoured = floor((cap - whole) * source_documents.shape[0])
-    place_E = np.searchsorted(source_documents, pool.documents_E)
-    seed = derive_seed("one more repeat", catalogue.sources[pool.source])
-    more_E = Permutation(source_documents.shape[0], seed).take(place_E) < favoured
-    return np.maximum(whole + more_E.astype(np.int64) - uses_D[pool.documents_E], 0)
 
-
-def capacity(catalogue: Catalogue, pool: Pool, max_repeats: float, uses_D: np.ndarray) -> int:
-    """Tokens the pool can still give."""
-    left_E = draws_left(catalogue, pool, max_repeats, uses_D)
-    return int((left_E * catalogue.length_D[pool.documents_E]).sum())
-
-
-def draw(catalogue: Catalogue, pool: Pool, uses_D: np.ndarray, seed: int, target_tokens: int) -> np.ndarray:
-    """int64 catalogue rows in the order they are drawn, just enough for `target_tokens` or all the cap allows."""
-    source_documents = catalogue.of_source[pool.source]
-    place_E = np.searchsorted(source_documents, pool.documents_E)
-    uses_E = uses_D[pool.documents_E]
-    cap_E = uses_E + draws_left(catalogue, pool, pool.max_repeats, uses_D)
-    parts: list[np.ndarray] = [np.empty(0, np.int64)]
-    tokens = 0
-    epoch, end = int(uses_E.min(initial=0)), int(cap_E.max(initial=0))
-    while tokens < target_tokens and epoch < end:
-        open_n = np.zeros(source_documents.shape[0], bool)
-        open_n[place_E[(uses_E <= epoch) & (epoch < cap_E)]] = True
-        order_n = Permutation(open_n.shape[0], derive_seed(seed, catalogue.sources[pool.source], epoch)).all()
-        chosen = source_documents[order_n[open_n[order_n]]]
-        reached = tokens + np.cumsum(catalogue.length_D[chosen])
-        taken = chosen[: int(np.searchsorted(reached, target_tokens)) + 1]
-        tokens += int(catalogue.length_D[taken].sum())
-        parts.append(taken)
-        epoch += 1
-    return np.concatenate(parts)
+def _discarded(component: ComponentConfig, buckets: int) -> np.ndarray:
+    """[buckets] bool: the bucket is left out whatever the budget."""
+    quality = component.quality
+    assert quality is not None
+    if isinstance(quality, CurveConfig):
+        kept_from = exact(quality.discard) * buckets
+        return np.array([Fraction(2 * bucket + 1, 2) <= kept_from for bucket in range(buckets)])
+    return np.array([factor == 0 for factor in quality.factors])
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Pieces in the order in which they fill the rows."""
+class _Cap:
+    """How often documents of a source may be drawn: `whole` times, and a fixed share of them once more."""
 
-    row_P: np.ndarray  # int64 catalogue row of the piece's document
-    pool_P: np.ndarray  # int32
-    offset_P: np.ndarray  # int64 tokens, in the document
-    length_P: np.ndarray  # int64 tokens, 1..context
+    whole: int
+    favoured: int
+    order: Permutation
 
 
-def interleave(
-    catalogue: Catalogue, drawn: Sequence[np.ndarray], targets: Sequence[int], context_tokens: int
-) -> Stream:
-    """One stream of pieces from several pools, each cut off once its target is met.
+def _cap(catalogue: Catalogue, pool: Pool, max_repeats: float) -> _Cap:
+    cap = exact(max_repeats)
+    whole = floor(cap)
+    documents = catalogue.of_source[pool.source].shape[0]
+    order = Permutation(documents, derive_seed("one more repeat", catalogue.sources[pool.source]))
+    return _Cap(whole, floor((cap - whole) * documents), order)
 
-    Pieces stand by the part of their pool's target that is behind them when they end; a pool's last piece, the one that
-    reaches beyond the target, comes after all others, and of these first the one that is owed the greatest part of
-    itself (largest remainders, as in the quota). So in any prefix of the stream every pool is less than one of its own
-    pieces below the common part of its target, never beyond that part, and in the whole stream less than one piece
-    beyond the target: what a prefix leaves of the rows as padding takes the same share of every target. Ties go to the
-    first pool. Cost: one merge sort of runs that are sorted already.
+
+def capacity(catalogue: Catalogue, pool: Pool, max_repeats: float, uses_D: np.ndarray) -> int:
+    """Tokens the pool can still give under a repeat cap.
+
+    A cap with a fraction f lets a fixed share f of the source's documents be seen once more than the others.
     """
-    streams: list[Stream] = []
-    keys: list[np.ndarray] = []
-    for pool, (documents_N, target) in enumerate(zip(drawn, targets, strict=True)):
-        place_P, offset_P, length_P = cut(catalogue.length_D[documents_N], target, context_tokens)
-        pool_P = np.full(length_P.shape[0], pool, np.int32)
-        streams.append(Stream(documents_N[place_P], pool_P, offset_P, length_P))
-        keys.append(_keys(length_P, target))
-    order_P = np.argsort(np.concatenate(keys), kind="stable")
-    return Stream(
-        *(
-            np.concatenate([getattr(stream, name) for stream in streams])[order_P]
-            for name in ("row_P", "pool_P", "offset_P", "length_P")
+    cap = _cap(catalogue, pool, max_repeats)
+    rows = catalogue.of_source[pool.source]
+    return int(
+        _capacity(
+            rows, pool.stratum_n, pool.number, catalogue.length_D, uses_D, cap.whole, cap.favoured, *cap.order.network
         )
     )
 
 
-def cut(length_N: np.ndarray, target_tokens: int, context_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Documents as pieces of `context_tokens` and their rests, up to the piece that meets the target.
-
-    Returns:
-        ([P] int64 place in `length_N`, [P] int64 token offset in the document, [P] int64 tokens).
-    """
-    count_N = -(-length_N // context_tokens)
-    place_P = np.repeat(np.arange(length_N.shape[0], dtype=np.int64), count_N)
-    first_N = np.cumsum(count_N) - count_N
-    offset_P = (np.arange(place_P.shape[0], dtype=np.int64) - first_N[place_P]) * context_tokens
-    length_P = np.minimum(length_N[place_P] - offset_P, context_tokens)
-    pieces = int(np.searchsorted(np.cumsum(length_P) - length_P, target_tokens))
-    return place_P[:pieces], offset_P[:pieces], length_P[:pieces]
-
-
-def _keys(length_P: np.ndarray, target: int) -> np.ndarray:
-    """[P] int64, rising: where in the stream each piece of a pool stands."""
-    end_P = np.cumsum(length_P)
-    if end_P.shape[0] == 0:
-        return end_P
-    key_P = _fraction(np.minimum(end_P, target), target)
-    if end_P[-1] > target:
-        key_P[-1] = ONE + 1 + _fraction(end_P[-1:] - target, int(length_P[-1]))[0]
-    return key_P
+@njit(cache=True)
+def _capacity(
+    row_n: np.ndarray, stratum_n: np.ndarray, stratum: int, length_D: np.ndarray, uses_D: np.ndarray, whole: int,
+    favoured: int, size: np.uint64, left_base: np.uint64, right_base: np.uint64, keys: np.ndarray,
+) -> Any:  # fmt: skip
+    tokens = np.int64(0)
+    for place in range(row_n.shape[0]):
+        if stratum_n[place] != stratum:
+            continue
+        times = np.int64(whole)
+        if favoured > 0 and image_of(np.uint64(place), size, left_base, right_base, keys) < np.uint64(favoured):
+            times += 1
+        left = times - np.int64(uses_D[row_n[place]])
+        if left > 0:
+            tokens += left * np.int64(length_D[row_n[place]])
+    return tokens
 
 
-def _fraction(part_P: np.ndarray, whole: int) -> np.ndarray:
-    """[P] int64 floor(part * ONE / whole) for part <= whole, by long division: the product has more than 64 bits."""
-    assert whole < 1 << 62 - DIGIT_BITS, whole
-    quotient_P, rest_P = part_P // whole, part_P % whole
-    for _ in range(DIGITS):
-        rest_P = rest_P << DIGIT_BITS
-        quotient_P = (quotient_P << DIGIT_BITS) + rest_P // whole
-        rest_P = rest_P % whole
-    return quotient_P
+def draw(catalogue: Catalogue, pool: Pool, uses_D: np.ndarray, seed: int, target_tokens: int) -> np.ndarray:
+    """[N] catalogue rows in the order they are drawn, just enough for `target_tokens` or all the cap allows."""
+    rows = catalogue.of_source[pool.source]
+    cap = _cap(catalogue, pool, pool.max_repeats)
+    parts: list[np.ndarray] = [np.empty(0, rows.dtype)]
+    tokens = 0
+    own = pool.stratum_n == pool.number
+    documents = int(own.sum())
+    epoch = int(uses_D[rows[own]].min()) if documents else cap.whole + 1
+    del own
+    while tokens < target_tokens and epoch < cap.whole + (cap.favoured > 0):
+        order = Permutation(rows.shape[0], derive_seed(seed, catalogue.sources[pool.source], epoch))
+        taken = np.empty(documents, rows.dtype)
+        count, given = _draw(
+            rows, pool.stratum_n, pool.number, catalogue.length_D, uses_D, epoch, cap.whole, cap.favoured,
+            *cap.order.network[1:], order.network[3], np.uint64(rows.shape[0]), target_tokens - tokens, taken,
+        )  # fmt: skip
+        tokens += int(given)
+        parts.append(taken[:count].copy() if count < documents else taken)
+        epoch += 1
+    return np.concatenate(parts) if len(parts) != 2 else parts[1]
+
+
+@njit(cache=True)
+def _draw(
+    row_n: np.ndarray, stratum_n: np.ndarray, stratum: int, length_D: np.ndarray, uses_D: np.ndarray, epoch: int,
+    whole: int, favoured: int, left_base: np.uint64, right_base: np.uint64, favour_keys: np.ndarray,
+    epoch_keys: np.ndarray, size: np.uint64, target: int, taken: np.ndarray,
+) -> Any:  # fmt: skip
+    """(documents, tokens) drawn in one epoch; all permutations of one size have the same digits."""
+    count, tokens = 0, np.int64(0)
+    for position in range(row_n.shape[0]):
+        place = np.int64(image_of(np.uint64(position), size, left_base, right_base, epoch_keys))
+        if stratum_n[place] != stratum:
+            continue
+        row = row_n[place]
+        if np.int64(uses_D[row]) > epoch:
+            continue
+        if epoch >= whole and not (
+            epoch == whole
+            and image_of(np.uint64(place), size, left_base, right_base, favour_keys) < np.uint64(favoured)
+        ):
+            continue
+        taken[count] = row
+        count += 1
+        tokens += np.int64(length_D[row])
+        if tokens >= target:
+            break
+    return count, tokens

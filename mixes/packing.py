@@ -1,14 +1,14 @@
-"""Best-fit-decreasing packing of pieces into rows, in windows, with integers only.
+"""Best-fit-decreasing packing of pieces into rows, with integers only.
 
-Contract: every piece given is placed once, no row overflows, and the result depends on nothing but the lengths and the
-windows. A piece goes to the fullest row that still has room for it; free room is a number in 1..row_tokens, so rows
-stand in linked lists by free room and the least sufficient one is found in a 64-ary bitset (three words for 262,144).
-Pieces are taken longest first by a stable counting sort: equal lengths keep their order on every CPU.
-Cost: O(P + row_tokens) a window, some million pieces a second a core. Source: Ding et al. 2024, "Fewer Truncations
-Improve Language Modeling" (arXiv 2404.10830) for best fit over integer capacities; the bitset in place of their
-segment tree is ours.
+Contract: every piece given is placed once, no row overflows, and the result depends on nothing but the lengths. A piece
+goes to the fullest row that still has room for it; free room is a number in 1..row_tokens, so rows stand in linked
+lists by free room and the least sufficient one is found in a 64-ary bitset (three words for 262,144). Pieces are taken
+longest first by a stable counting sort: equal lengths keep their order on every CPU.
+Cost: O(P + row_tokens), some million pieces a second a core. Source: Ding et al. 2024, "Fewer Truncations Improve
+Language Modeling" (arXiv 2404.10830) for best fit over integer capacities; the bitset in place of their segment tree
+is ours.
 
-Shapes: P pieces, R rows, W windows.
+Shapes: P pieces, R rows.
 """
 
 from __future__ import annotations
@@ -141,35 +141,14 @@ def pack(lengths_P: np.ndarray, row_tokens: int) -> tuple[np.ndarray, int]:
     return row_of_P, int(rows)
 
 
-def fill_rows(lengths_P: np.ndarray, row_tokens: int, rows: int, window_ends_W: np.ndarray) -> np.ndarray:
-    """Fill exactly `rows` rows from a stream of pieces, window after window.
+def pack_prefix(lengths_P: np.ndarray, row_tokens: int, rows: int) -> tuple[np.ndarray, int]:
+    """Pack one window into at most `rows` (>= 1) rows: the longest prefix that fits, found by bisection.
 
-    Of the window that would overflow the rows the longest prefix that fits is taken, so that what is served is a
-    prefix of the stream and keeps its proportions.
-
-    Args:
-        lengths_P: [P] int64 tokens, each in 1..row_tokens, together at least rows * row_tokens.
-        row_tokens: Tokens of a row.
-        rows: Rows to fill.
-        window_ends_W: [W] int64 rising piece counts; the last is P.
+    What is served is so a prefix of the stream and keeps its proportions.
 
     Returns:
-        [taken] int64 row of each piece of the prefix that is served.
+        ([taken] int64 row of each piece of the prefix, number of rows).
     """
-    assert int(lengths_P.sum()) >= rows * row_tokens, "too few tokens for the rows"
-    parts: list[np.ndarray] = []
-    start, done = 0, 0
-    while done < rows:
-        end = int(window_ends_W[np.searchsorted(window_ends_W, start, side="right")])
-        row_of_P, used = _longest_prefix(lengths_P[start:end], row_tokens, rows - done)
-        parts.append(row_of_P + done)
-        start += row_of_P.shape[0]
-        done += used
-    return np.concatenate(parts)
-
-
-def _longest_prefix(lengths_P: np.ndarray, row_tokens: int, rows: int) -> tuple[np.ndarray, int]:
-    """The longest prefix, found by bisection, that packs into `rows` rows (>= 1)."""
     best = pack(lengths_P, row_tokens)
     if best[1] <= rows:
         return best

@@ -2,46 +2,52 @@
 
 Contract: `append_segment` adds a segment to a chain (or begins one); every earlier segment's files stay as they are and
 its fingerprint enters the new one's. Exactly `config.rows` rows are planned. A document longer than a row is, where its
-component allows it, a sequence of row-length pieces; of the documents of each (component, source) pieces are taken
-until its token quota is met, interleaved by quota and packed window by window. The prefix of that stream that fills
-the rows is served, so that every (component, source) ends within one piece of its quota, less its share of the
-padding. Each may so serve one document in part, its beginning: that counts as drawn (for repeat caps and cursors), is
-among the cut documents, and its end is among the lost tokens.
-The step's `WORK` does the same as one shard of a `mix.PHASE` step. Cost: O(D + P) integers in memory, no text.
+component allows it, a sequence of row-length pieces; of the documents of each (component, source, stratum) pieces are
+taken until its token quota is met, interleaved by quota and packed window by window. The prefix of that stream that
+fills the rows is served, so that every quota ends within one piece of its target, less its share of the padding. Each
+may so serve one document in part, its beginning: that counts as drawn (for repeat caps and cursors), is among the cut
+documents, and its end is among the lost tokens.
+The step's `WORK` does the same as one shard of a `mix.PHASE` step. Cost: about 40 bytes a document of the catalogue and
+one window; rows go to disk as they are packed. Some 2 million documents a second.
 
 Beside the plan's own files: `excluded.json` (component -> source -> reason -> documents, tokens), `quota.json` (token
-targets by component and source), `vocabulary.json` (languages and domains, for the loader) and `stats.json`.
+targets by component and source) and `stats.json`.
 
-Shapes: D documents of the catalogue, P pieces, R rows, W windows.
+Shapes: D documents of the catalogue, P pieces, R rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from mixes.catalog import NO_LANGUAGE, NO_VALUE, Catalogue, draws_before, open_catalogue
-from mixes.draw import REASONS, Pool, Sorted, capacity, draw, interleave, sort_out
-from mixes.packing import fill_rows, group_by_row
-from mixes.quota import Ask, Supply, solve
+from mixes.catalog import Catalogue, count_up, draws_before, open_catalogue
+from mixes.draw import ACCEPTED, NOT_NAMED, REASONS, Pool, Sorted, capacity, draw, sort_out
+from mixes.limits import Limits, hold
+from mixes.quota import Ask, Supply, exact, solve, wanted_tokens
+from mixes.rows import packed_rows
 from mixes.spec import PlanConfig
-from mixes.stats import first_seen_pieces, plan_statistics
+from mixes.stats import segment_statistics
+from mixes.strata import bucket_factors
+from mixes.stream import Stream
+from mixes.tally import Tally
 from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.core.plans import (
     ORDER_VERSION,
-    PIECES_SCHEMA,
     Plan,
     Segment,
+    SegmentRows,
+    SegmentWriter,
     SourcePlan,
     read_plan,
     sealed,
-    write_segment,
+    write_chain,
 )
 from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
@@ -51,28 +57,23 @@ from pipeline.core.steps import StepOutput, StepTask
 PREVIOUS = "previous"
 ENCODED = "encode."
 
-Quota = dict[tuple[str, str], int]
-
 
 @dataclass(frozen=True)
 class Drawn:
-    """What each pool gives, in its own order."""
+    """What each pool is to give and gives, in its own order."""
 
-    targets: Quota
-    documents: tuple[np.ndarray, ...]  # by pool: int64 catalogue rows
+    targets: tuple[int, ...]  # tokens, by pool
+    documents: tuple[np.ndarray, ...]  # by pool: catalogue rows
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Served pieces, row by row."""
+class Numbers:
+    """What the numbers in pieces.arrow stand for: those of the catalogue that the drawn documents use."""
 
-    first_piece: np.ndarray  # [R + 1] int64
-    row_D: np.ndarray  # [P] int64 catalogue row of the piece's document
-    pool: np.ndarray  # [P] int32
-    start: np.ndarray  # [P] int64 tokens, in the shard
-    length: np.ndarray  # [P] int64 tokens
-    cut_documents: int  # draws served in several pieces or without their end
-    lost_tokens: int  # ends of documents served in part, one a pool at most
+    shards: np.ndarray  # [used] rising catalogue numbers
+    kinds: np.ndarray
+    sources: tuple[int, ...]  # of the pools
+    components: tuple[str, ...]
 
 
 def append_segment(
@@ -109,16 +110,18 @@ def append_segment(
             where=f"mix of phase `{config.phase}`",
             fix="encode all phases with one tokenizer",
         )
-    uses_D = np.zeros(catalogue.documents, np.int64)
+    uses_D = np.zeros(catalogue.documents, np.uint16)
     if previous is not None:
-        uses_D = draws_before(
-            previous, previous.segments, catalogue.shards, catalogue.first_document_S, catalogue.start_D
-        )
+        uses_D = draws_before(previous, previous.segments, catalogue)
     name = _segment_name(config.phase, previous)
     found = sort_out(catalogue, config)
-    drawn = _draw_all(catalogue, config, found, uses_D, name)
-    pieces = _pieces(catalogue, config, found.pools, drawn)
-    return _write(catalogue, config, name, previous, folder, found, drawn, pieces, uses_D)
+    drawn = _draw_all(catalogue, config, found.pools, uses_D, name)
+    numbers = _numbers(catalogue, config, found.pools, drawn)
+    tally = Tally(catalogue, len(numbers.components), config.context_tokens, uses_D)
+    _write_rows(catalogue, config, found.pools, drawn, numbers, tally, folder)
+    _check_promises(config, numbers, tally)
+    segment = _segment(catalogue, config, found.pools, drawn, numbers, tally, name, previous, folder)
+    return _write_rest(catalogue, config, found, drawn, numbers, tally, previous, segment, folder)
 
 
 def _segment_name(phase: str, previous: Plan | None) -> str:
@@ -127,141 +130,159 @@ def _segment_name(phase: str, previous: Plan | None) -> str:
     return f"{phase}+{rounds}" if rounds else phase
 
 
-def _draw_all(catalogue: Catalogue, config: PlanConfig, found: Sorted, uses_D: np.ndarray, name: str) -> Drawn:
+def _draw_all(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], uses_D: np.ndarray, name: str) -> Drawn:
     """Solve the quota and draw. Components may share documents: the stricter repeat cap draws first (then whole
     documents, then by name), each sees the draws before it, and one that came up short is solved again with what it
     could really get."""
     components = config.mix.components
-    pools = found.pools
+    where = f"mix of phase `{name}`"
     caps = [capacity(catalogue, pool, pool.max_repeats, uses_D) for pool in pools]
-    unique = [int(catalogue.length_D[pool.documents_E].sum()) for pool in pools]
     ask = Ask(
         budget_tokens=config.rows * config.context_tokens,
         weights={key: component.weight for key, component in components.items()},
         max_repeats={key: component.max_repeats for key, component in components.items()},
         shortage=config.mix.shortage,
-        where=f"mix of phase `{name}`",
+        where=where,
     )
+    factors = _factors(config, pools, ask)
+    limits = Limits(config.mix.native_floors, config.mix.synthetic_cap)
 
     def capacity_at(component: str, max_repeats: float) -> int:
         return sum(capacity(catalogue, pool, max_repeats, uses_D) for pool in pools if pool.component == component)
 
     def urgency(index: int) -> tuple[float, bool, str, int]:
         pool = pools[index]
-        return pool.max_repeats, not components[pool.component].whole, pool.component, pool.source
+        return pool.max_repeats, not components[pool.component].whole, pool.component, index
 
     while True:
         supplies = [
-            Supply(pool.component, catalogue.sources[pool.source], unique[i], caps[i]) for i, pool in enumerate(pools)
+            Supply(
+                pool.component,
+                catalogue.sources[pool.source],
+                pool.unique_tokens,
+                caps[i],
+                factors[i],
+                pool.stratum.limit,
+            )
+            for i, pool in enumerate(pools)
         ]
-        targets = solve(ask, supplies, capacity_at)
+        targets = hold(solve(ask, supplies, capacity_at), supplies, limits, where)
         documents = [np.empty(0, np.int64)] * len(pools)
         now_D = uses_D.copy()
         short = False
         for i in sorted(range(len(pools)), key=urgency):
-            target = targets[pools[i].component, catalogue.sources[pools[i].source]]
-            documents[i] = draw(catalogue, pools[i], now_D, config.seed, target)
-            tokens = int(catalogue.length_D[documents[i]].sum())
-            if tokens < target:
+            documents[i] = draw(catalogue, pools[i], now_D, config.seed, targets[i])
+            tokens = int(catalogue.length_D[documents[i]].sum(dtype=np.int64))
+            if tokens < targets[i]:
                 caps[i], short = tokens, True
-            now_D += np.bincount(documents[i], minlength=catalogue.documents)
+            count_up(now_D, documents[i])
         if not short:
-            return Drawn(targets, tuple(documents))
+            return Drawn(tuple(targets), tuple(documents))
 
 
-def _pieces(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], drawn: Drawn) -> Pieces:
-    targets = [drawn.targets[pool.component, catalogue.sources[pool.source]] for pool in pools]
-    stream = interleave(catalogue, drawn.documents, targets, config.context_tokens)
-    begins_P = stream.offset_P == 0
-    windows_W = _window_ends(begins_P, config.window_documents)
-    row_P = fill_rows(stream.length_P, config.context_tokens, config.rows, windows_W)
-    taken = row_P.shape[0]
-    first_piece, order = group_by_row(row_P, config.rows)
-    served_N = np.flatnonzero(begins_P[:taken])  # a document's beginning is the first of its pieces in the stream
-    document_length_N = catalogue.length_D[stream.row_P[served_N]]
-    return Pieces(
-        first_piece=first_piece,
-        row_D=stream.row_P[order],
-        pool=stream.pool_P[order],
-        start=catalogue.start_D[stream.row_P[order]] + stream.offset_P[order],
-        length=stream.length_P[order],
-        cut_documents=int((document_length_N > config.context_tokens).sum()),
-        lost_tokens=int(document_length_N.sum() - stream.length_P[:taken].sum()),
+def _factors(config: PlanConfig, pools: Sequence[Pool], ask: Ask) -> list[Fraction]:
+    """A factor a pool: of its quality bucket times that of its cluster sizes."""
+    wanted = dict(zip(sorted(ask.weights), wanted_tokens(ask), strict=True))
+    buckets: dict[str, list[Fraction]] = {}
+    for name, component in config.mix.components.items():
+        if component.quality is not None:
+            # The curve's mean is over all buckets: the discarded ones hold as many tokens as each of the others.
+            unique = sum(pool.unique_tokens for pool in pools if pool.component == name)
+            kept = len({pool.stratum.bucket for pool in pools if pool.component == name and pool.stratum.bucket >= 0})
+            multiplier = Fraction(wanted[name] * max(kept, 1), max(unique, 1) * component.quality.buckets)
+            buckets[name] = bucket_factors(component.quality, multiplier, f"{ask.where}, component `{name}`")
+    return [
+        (buckets[pool.component][pool.stratum.bucket] if pool.stratum.bucket >= 0 else Fraction(1))
+        * exact(pool.stratum.cluster_factor)
+        for pool in pools
+    ]
+
+
+def _numbers(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], drawn: Drawn) -> Numbers:
+    shard_used = np.zeros(len(catalogue.shards), bool)
+    kind_used = np.zeros(len(catalogue.kinds), bool)
+    for documents in drawn.documents:
+        for first in range(0, documents.shape[0], config.window_pieces):
+            rows = documents[first : first + config.window_pieces]
+            shard_used[catalogue.shard_of(rows)] = True
+            kind_used[catalogue.kind_D[rows]] = True
+    return Numbers(
+        shards=np.flatnonzero(shard_used),
+        kinds=np.flatnonzero(kind_used),
+        sources=tuple(sorted({pool.source for pool in pools})),
+        components=tuple(sorted(config.mix.components)),
     )
 
 
-def _window_ends(begins_P: np.ndarray, window_documents: int) -> np.ndarray:
-    """[W] int64 piece counts: in each window of the stream begin `window_documents` documents, in the last the rest."""
-    first_W = np.flatnonzero(begins_P)[window_documents::window_documents]
-    return np.append(first_W, begins_P.shape[0])
-
-
-def _write(
+def _write_rows(
     catalogue: Catalogue,
     config: PlanConfig,
+    pools: Sequence[Pool],
+    drawn: Drawn,
+    numbers: Numbers,
+    tally: Tally,
+    folder: Path,
+) -> None:
+    """Pack the pools' pieces window by window into rows.arrow and pieces.arrow, and count them."""
+    source_of_pool = np.array([numbers.sources.index(pool.source) for pool in pools], np.int32)
+    component_of_pool = np.array([numbers.components.index(pool.component) for pool in pools], np.int32)
+    stream = Stream(catalogue.length_D, drawn.documents, drawn.targets, config.context_tokens)
+    with SegmentWriter(folder) as writer:
+        for count_R, pieces in packed_rows(stream, config.window_pieces, config.context_tokens, config.rows):
+            component_P = component_of_pool[pieces.pool_P]
+            shard_P = catalogue.shard_of(pieces.row_P)
+            writer.append(
+                count_R,
+                {
+                    "shard": np.searchsorted(numbers.shards, shard_P).astype(np.int32),
+                    "start": catalogue.start_D[pieces.row_P].astype(np.int64) + pieces.offset_P,
+                    "length": pieces.length_P.astype(np.int32),
+                    "source": source_of_pool[pieces.pool_P],
+                    "document": pieces.row_P - catalogue.first_document_S[shard_P],
+                    "component": component_P,
+                    "kind": np.searchsorted(numbers.kinds, catalogue.kind_D[pieces.row_P]).astype(np.int32),
+                },
+            )
+            tally.add(pieces.row_P, component_P, pieces.offset_P, pieces.length_P)
+            tally.add_rows(count_R)
+
+
+def _check_promises(config: PlanConfig, numbers: Numbers, tally: Tally) -> None:
+    for number, component in enumerate(numbers.components):
+        cut = int(tally.cut_pieces_C[number])
+        assert not (config.mix.components[component].whole and cut), "a document promised whole was cut"
+
+
+def _segment(
+    catalogue: Catalogue,
+    config: PlanConfig,
+    pools: Sequence[Pool],
+    drawn: Drawn,
+    numbers: Numbers,
+    tally: Tally,
     name: str,
     previous: Plan | None,
     folder: Path,
-    found: Sorted,
-    drawn: Drawn,
-    pieces: Pieces,
-    uses_D: np.ndarray,
-) -> ShardResult:
-    used, shard_P = np.unique(catalogue.shard_D[pieces.row_D], return_inverse=True)
-    component_names = tuple(sorted(config.mix.components))
-    source_numbers = sorted({pool.source for pool in found.pools})
-    source_of_pool = np.array([source_numbers.index(pool.source) for pool in found.pools], np.int32)
-    component_of_pool = np.array([component_names.index(pool.component) for pool in found.pools], np.int32)
-    table = pa.table(
-        {
-            "shard": shard_P.astype(np.int32),
-            "start": pieces.start,
-            "length": pieces.length.astype(np.int32),
-            "source": source_of_pool[pieces.pool],
-            "document": pieces.row_D - catalogue.first_document_S[catalogue.shard_D[pieces.row_D]],
-            "component": component_of_pool[pieces.pool],
-        },
-        schema=PIECES_SCHEMA,
-    )
-    tokens = int(pieces.length.sum())
-    earlier = previous.segments if previous else ()
+) -> Segment:
     segment = Segment(
         name=name,
         context_tokens=config.context_tokens,
         rows=config.rows,
+        rows_per_batch=config.rows_per_batch,
         first_row=previous.rows if previous else 0,
         seed=derive_seed(config.seed, "rows", name),
         order_version=ORDER_VERSION,
         tokenizer=catalogue.tokenizer,
-        components=component_names,
-        sources=tuple(catalogue.sources[number] for number in source_numbers),
-        shards=tuple(catalogue.shards[number] for number in used),
-        shares=_shares(catalogue, config, found.pools, drawn, pieces, uses_D),
-        tokens=tokens,
-        padding_tokens=config.rows * config.context_tokens - tokens,
-        truncated_documents=pieces.cut_documents,
+        components=numbers.components,
+        sources=tuple(catalogue.sources[number] for number in numbers.sources),
+        shards=tuple(catalogue.shards[number] for number in numbers.shards),
+        shares=_shares(catalogue, config, pools, drawn, numbers, tally),
+        tokens=tally.tokens,
+        padding_tokens=config.rows * config.context_tokens - tally.tokens,
+        truncated_documents=tally.cut_documents,
         folder=folder.relative_to(catalogue.store).as_posix(),
     )
-    segment = sealed(segment, earlier[-1].fingerprint if earlier else "")
-    quota: dict[str, dict[str, int]] = {}
-    for (component, source), target in drawn.targets.items():
-        quota.setdefault(component, {})[source] = target
-    seen = catalogue.columns(["lang", "domain", "license"])[np.unique(pieces.row_D)]
-    write_json(folder / "excluded.json", found.excluded)
-    write_json(folder / "quota.json", quota)
-    languages = sorted(set(seen["lang"].fill_null(NO_LANGUAGE)))
-    write_json(
-        folder / "vocabulary.json",
-        {"languages": languages, "domains": sorted(set(seen["domain"].fill_null(NO_VALUE)))},
-    )
-    write_segment(folder, (*earlier, segment), pieces.first_piece, table)
-    write_json(folder / "stats.json", plan_statistics(Plan(catalogue.store, (*earlier, segment)), segment))
-    licenses = seen["license"].fill_null(NO_VALUE).value_counts().sort("license")
-    return ShardResult(
-        **_counts(catalogue, config, found, pieces, segment),
-        licenses=dict(licenses.iter_rows()),
-        facts={"fingerprint": segment.fingerprint, "segment": segment.name, "lost_tokens": pieces.lost_tokens},
-    )
+    return sealed(segment, previous.segments[-1].fingerprint if previous else "")
 
 
 def _shares(
@@ -269,60 +290,91 @@ def _shares(
     config: PlanConfig,
     pools: Sequence[Pool],
     drawn: Drawn,
-    pieces: Pieces,
-    uses_D: np.ndarray,
+    numbers: Numbers,
+    tally: Tally,
 ) -> tuple[SourcePlan, ...]:
-    new_P = first_seen_pieces(catalogue.shard_D[pieces.row_D], pieces.start, uses_D[pieces.row_D])
-    begins_P = pieces.start == catalogue.start_D[pieces.row_D]
-    source_of_pool = np.array([pool.source for pool in pools])
-    draws_of_source = np.bincount(source_of_pool[pieces.pool[begins_P]], minlength=len(catalogue.sources))
+    targets: dict[tuple[str, int], int] = {}
+    for pool, target in zip(pools, drawn.targets, strict=True):
+        targets[pool.component, pool.source] = targets.get((pool.component, pool.source), 0) + target
     shares = []
-    for i, pool in enumerate(pools):
-        own_P = pieces.pool == i
-        source = catalogue.sources[pool.source]
+    for (component, source), target in targets.items():
+        own = numbers.components.index(component), catalogue.source_K == source
+        rows = catalogue.of_source[source]
+        drawn_before = int(tally.uses_before_D[rows].sum(dtype=np.int64))
         shares.append(
             SourcePlan(
-                component=pool.component,
-                source=source,
-                weight=drawn.targets[pool.component, source] / (config.rows * config.context_tokens),
-                max_repeats=pool.max_repeats,
-                tokens_planned=int(pieces.length[own_P].sum()),
-                tokens_unique=int(pieces.length[own_P & new_P].sum()),
-                documents_planned=int((own_P & begins_P).sum()),
-                cursor_after=int(uses_D[catalogue.of_source[pool.source]].sum() + draws_of_source[pool.source]),
+                component=component,
+                source=catalogue.sources[source],
+                weight=target / (config.rows * config.context_tokens),
+                max_repeats=config.mix.components[component].max_repeats,
+                tokens_planned=int(tally.tokens_CK[own].sum()),
+                tokens_unique=int(tally.unique_tokens_CK[own].sum()),
+                documents_planned=int(tally.documents_CK[own].sum()),
+                cursor_after=drawn_before + int(tally.draws_D[rows].sum(dtype=np.int64)),
             )
         )
     return tuple(shares)
 
 
+def _write_rest(
+    catalogue: Catalogue,
+    config: PlanConfig,
+    found: Sorted,
+    drawn: Drawn,
+    numbers: Numbers,
+    tally: Tally,
+    previous: Plan | None,
+    segment: Segment,
+    folder: Path,
+) -> ShardResult:
+    """The small files, `segments.json` and the statistics last; counts for the record."""
+    quota: dict[str, dict[str, int]] = {}
+    for pool, target in zip(found.pools, drawn.targets, strict=True):
+        of_component = quota.setdefault(pool.component, {})
+        source = catalogue.sources[pool.source]
+        of_component[source] = of_component.get(source, 0) + target
+    write_json(folder / "excluded.json", found.excluded)
+    write_json(folder / "quota.json", quota)
+    write_json(folder / "kinds.json", [catalogue.kinds[number]._asdict() for number in numbers.kinds])
+    chain = (*(previous.segments if previous else ()), segment)
+    write_chain(folder, chain)
+    rows = SegmentRows(Plan(catalogue.store, chain), segment)
+    write_json(folder / "stats.json", segment_statistics(tally, rows, quota, found.excluded))
+    served = np.bincount(catalogue.kind_D[np.flatnonzero(tally.draws_D)], minlength=len(catalogue.kinds))
+    licenses: dict[str, int] = {}
+    for kind, documents in zip(catalogue.kinds, served.tolist(), strict=True):
+        if documents:
+            licenses[kind.license] = licenses.get(kind.license, 0) + documents
+    return ShardResult(
+        **_counts(catalogue, config, found, numbers, tally, segment),
+        licenses=dict(sorted(licenses.items())),
+        facts={"fingerprint": segment.fingerprint, "segment": segment.name, "lost_tokens": tally.lost_tokens},
+    )
+
+
 def _counts(
-    catalogue: Catalogue, config: PlanConfig, found: Sorted, pieces: Pieces, segment: Segment
+    catalogue: Catalogue, config: PlanConfig, found: Sorted, numbers: Numbers, tally: Tally, segment: Segment
 ) -> dict[str, Any]:
     """Every document of the catalogue is either served or has a reason why not."""
-    served_D = np.zeros(catalogue.documents, bool)
-    served_D[pieces.row_D] = True
-    whole_P = np.array([config.mix.components[pool.component].whole for pool in found.pools])[pieces.pool]
-    cut_P = pieces.length != catalogue.length_D[pieces.row_D]
-    assert not (whole_P & cut_P).any(), "a document promised whole was cut"
-    dropped = {
-        "mix.no_component": int((found.reason_D == -2).sum()),
-        "mix.not_drawn": int(((found.reason_D == -1) & ~served_D).sum()),
-    }
-    dropped |= {f"mix.{reason}": int((found.reason_D == i).sum()) for i, reason in enumerate(REASONS)}
+    whole_C = np.array([config.mix.components[component].whole for component in numbers.components])
+    served_D = tally.draws_D > 0
+    not_served = np.bincount(found.reason_D[~served_D] - NOT_NAMED, minlength=len(REASONS) - NOT_NAMED)
+    dropped = {"mix.no_component": int(not_served[0]), "mix.not_drawn": int(not_served[ACCEPTED - NOT_NAMED])}
+    dropped |= {f"mix.{reason}": int(not_served[i - NOT_NAMED]) for i, reason in enumerate(REASONS)}
     token_bytes = TOKEN_DTYPE.itemsize
     return {
         "counts": {
             "documents_in": catalogue.documents,
             "documents_out": int(served_D.sum()),
-            "bytes_in": int(catalogue.length_D.sum()) * token_bytes,
+            "bytes_in": int(catalogue.length_D.sum(dtype=np.int64)) * token_bytes,
             "bytes_out": segment.tokens * token_bytes,
             "tokens": segment.tokens,
             "padding_tokens": segment.padding_tokens,
             "rows": segment.rows,
-            "pieces": int(pieces.first_piece[-1]),
+            "pieces": int(tally.pieces_C.sum()),
             "documents_cut": segment.truncated_documents,
-            "whole_documents": int(whole_P.sum()),
-            "whole_documents_cut": int((whole_P & cut_P).sum()),
+            "whole_documents": int(tally.pieces_C[whole_C].sum()),
+            "whole_documents_cut": int(tally.cut_pieces_C[whole_C].sum()),
         },
         "dropped": {reason: count for reason, count in dropped.items() if count},
     }

@@ -1,9 +1,10 @@
-"""Weights, budget and repeat caps into exact whole numbers of tokens for every (component, source).
+"""Weights, budget and repeat caps into exact whole numbers of tokens for every (component, source, stratum).
 
 Contract: pure functions in exact rational arithmetic; the targets add up to the budget to the token and none exceeds
-what its source may give. Between components tokens follow the weights, within a component the sizes of its sources.
-Where a cap binds, the rest is shared among the others by the same proportions (water-filling); whole numbers come from
-largest remainders (Hamilton's method), ties to the first name. Cost: O(K^2) for K sources.
+what its source may give. Between components tokens follow the weights, within a component the sizes of its sources
+times the factors of their strata; native floors and the synthetic cap then move tokens inside components
+(`mixes.limits`). Where a cap binds, the rest is shared among the others by the same proportions (water-filling); whole
+numbers come from largest remainders (Hamilton's method), ties to the first name. Cost: O(K^2) for K sources.
 """
 
 from __future__ import annotations
@@ -14,21 +15,28 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Literal
 
+from mixes.spec import REPEATS_MOST
 from pipeline.core.errors import QuotaError
 
 REPEATS_GRID = 10  # suggested caps are multiples of one tenth
-REPEATS_MOST = 1000  # beyond this many repeats no cap is suggested
 WEIGHT_GRID = 10_000  # suggested weights have four decimals
 
 
 @dataclass(frozen=True)
 class Supply:
-    """What one source can give to one component."""
+    """What one source, or one stratum of it, can give to one component."""
 
     component: str
     source: str
     unique_tokens: int  # of the documents the component accepts
     capacity_tokens: int  # of the draws its repeat cap still allows
+    factor: Fraction = Fraction(1)  # of its stratum
+    limit: str = ""  # the floor or cap it counts for
+
+    @property
+    def pull(self) -> Fraction:
+        """Its weight within the component."""
+        return self.unique_tokens * self.factor
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,12 @@ def water_fill(total: int, weights: Sequence[Fraction], caps: Sequence[int]) -> 
     return shares
 
 
-def solve(ask: Ask, supplies: Sequence[Supply], capacity_at: Callable[[str, float], int]) -> dict[tuple[str, str], int]:
-    """Token targets by (component, source); they add up to the budget.
+def solve(ask: Ask, supplies: Sequence[Supply], capacity_at: Callable[[str, float], int]) -> list[int]:
+    """A token target for each supply; they add up to the budget.
 
     Args:
         ask: Budget, weights and caps.
-        supplies: One entry for each component and source.
+        supplies: One entry for each component, source and stratum.
         capacity_at: Tokens a component could give under another repeat cap, for the suggestion in the error.
 
     Raises:
@@ -89,19 +97,26 @@ def solve(ask: Ask, supplies: Sequence[Supply], capacity_at: Callable[[str, floa
             in tokens, and the repeat cap, weights or budget that would do.
     """
     names = sorted(ask.weights)
-    weights = [exact(ask.weights[name]) for name in names]
-    caps = [sum(s.capacity_tokens for s in supplies if s.component == name) for name in names]
-    wanted = water_fill(ask.budget_tokens, weights, [ask.budget_tokens] * len(names))
+    caps = [sum(s.capacity_tokens for s in supplies if s.component == name and s.factor) for name in names]
+    wanted = wanted_tokens(ask)
     short = any(want > cap for want, cap in zip(wanted, caps, strict=True))
     if sum(caps) < ask.budget_tokens or (ask.shortage == "refuse" and short):
         raise _shortage(ask, names, wanted, caps, supplies, capacity_at)
-    totals = water_fill(ask.budget_tokens, weights, caps)
-    targets: dict[tuple[str, str], int] = {}
+    totals = water_fill(ask.budget_tokens, [exact(ask.weights[name]) for name in names], caps)
+    targets = [0] * len(supplies)
     for name, total in zip(names, totals, strict=True):
-        own = sorted((s for s in supplies if s.component == name), key=lambda s: s.source)
-        shares = water_fill(total, [Fraction(s.unique_tokens) for s in own], [s.capacity_tokens for s in own])
-        targets.update({(name, s.source): share for s, share in zip(own, shares, strict=True)})
+        own = [i for i, s in enumerate(supplies) if s.component == name]
+        shares = water_fill(total, [supplies[i].pull for i in own], [supplies[i].capacity_tokens for i in own])
+        for i, share in zip(own, shares, strict=True):
+            targets[i] = share
     return targets
+
+
+def wanted_tokens(ask: Ask) -> list[int]:
+    """Tokens each component should give by its weight, in order of name."""
+    names = sorted(ask.weights)
+    weights = [exact(ask.weights[name]) for name in names]
+    return water_fill(ask.budget_tokens, weights, [ask.budget_tokens] * len(names))
 
 
 def _shortage(
@@ -116,7 +131,10 @@ def _shortage(
     short = [i for i in range(len(names)) if wanted[i] > caps[i]]
     for i in short:
         own = [s for s in supplies if s.component == names[i]]
-        held = ", ".join(f"{s.source} {s.capacity_tokens:,}" for s in own)
+        by_source: dict[str, int] = {}
+        for s in own:
+            by_source[s.source] = by_source.get(s.source, 0) + s.capacity_tokens * bool(s.factor)
+        held = ", ".join(f"{source} {tokens:,}" for source, tokens in by_source.items())
         what.append(
             f"component `{names[i]}` needs {wanted[i]:,} tokens (weight {ask.weights[names[i]]:g} of "
             f"{ask.budget_tokens:,}), its sources hold {caps[i]:,} within max_repeats {ask.max_repeats[names[i]]:g} "

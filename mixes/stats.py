@@ -1,31 +1,32 @@
 """What is in a segment, to the token: by component, source, language, domain, licence and maker.
 
-Contract: `plan_statistics` is a pure function of the plan's files and its shards' document tables; the mix step writes
-it as `stats.json`. Planned tokens count every repeat; unique tokens only a document's first draw in the whole chain.
-A document is synthetic when it has a maker. Cost: the document tables' small columns and the pieces, no tokens.
+Contract: `segment_statistics` is a pure function of a tally, its segment and the rows' attention costs;
+`plan_statistics` makes the tally from the plan's files, the mix step while planning; both give the same mapping, which
+the step writes as `stats.json`. Planned tokens count every repeat; unique tokens only a document's first draw in the
+whole chain. A document is synthetic when it has a maker. Cost: the pieces once, no tokens.
 
-Shapes: P pieces, R rows, D documents of the segment's shards.
+Shapes: R rows, C components, K kinds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import fsum
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mixes.catalog import HUMAN, NO_LANGUAGE, NO_VALUE, document_columns, draws_before
+from mixes.catalog import HUMAN, Kind, catalogue_of, draws_before
+from mixes.order import RowOrder
+from mixes.tally import Tally
 from pipeline.core.files import read_json
-from pipeline.core.plans import Plan, Segment, read_rows
+from pipeline.core.plans import Plan, Segment, SegmentRows
 
-GROUPS = ("component", "source", "lang", "domain", "license", "maker")
-
-
-def first_seen_pieces(shard_P: np.ndarray, start_P: np.ndarray, uses_before_P: np.ndarray) -> np.ndarray:
-    """[P] bool: the piece's tokens are served for the first time in the chain."""
-    place = pl.DataFrame({"shard": shard_P, "start": start_P})
-    return place.select(pl.struct("shard", "start").is_first_distinct())["shard"].to_numpy() & (uses_before_P == 0)
+GROUPS = ("component", *Kind._fields)
+AMOUNTS = ("tokens", "unique_tokens", "documents", "cut_documents")
+BALANCED_RANKS = (2, 4, 8, 16, 32, 64)  # for which the balance of attention costs is told
+BALANCED_BATCHES = 256  # looked at, spread over the segment
 
 
 def plan_statistics(plan: Plan, segment: Segment) -> dict[str, Any]:
@@ -34,93 +35,140 @@ def plan_statistics(plan: Plan, segment: Segment) -> dict[str, Any]:
     Returns:
         A JSON-ready mapping; every `tokens` is a whole number, every share is of the segment's tokens.
     """
-    first_piece, table = read_rows(plan, segment)
-    documents, first_document_S = document_columns(
-        plan.store, segment.shards, ["lang", "domain", "license", "maker", "start", "length"]
-    )
-    pieces = pl.DataFrame(pl.from_arrow(table))
-    row_P = first_document_S[pieces["shard"].to_numpy()] + pieces["document"].to_numpy()
+    catalogue = catalogue_of(plan.store, segment.tokenizer, segment.shards)
     earlier = [other for other in plan.segments if other.first_row < segment.first_row]
-    uses_D = draws_before(plan, earlier, segment.shards, first_document_S, documents["start"].to_numpy())
-    new_P = first_seen_pieces(pieces["shard"].to_numpy(), pieces["start"].to_numpy(), uses_D[row_P])
-    facts = documents.select(
-        pl.col("lang").fill_null(NO_LANGUAGE),
-        pl.col("domain", "license").fill_null(NO_VALUE),
-        pl.col("maker").fill_null(HUMAN),
-        document_start=pl.col("start"),
-        document_length=pl.col("length"),
-    )[row_P]
-    named = pieces.with_columns(
-        source=pl.Series(segment.sources)[pieces["source"]],
-        component=pl.Series(segment.components)[pieces["component"]],
-        unique=pl.Series(new_P),
-        place=pl.Series(row_P),
-    ).hstack(facts)
-    draws = named.filter(pl.col("start") == pl.col("document_start"))
-    pieces_per_row = np.diff(first_piece)
+    tally = Tally(catalogue, len(segment.components), segment.context_tokens, draws_before(plan, earlier, catalogue))
+    rows = SegmentRows(plan, segment)
+    for _, columns in rows.piece_batches():
+        row_P = catalogue.first_document_S[columns["shard"]] + columns["document"]
+        tally.add(row_P, columns["component"], columns["start"] - catalogue.start_D[row_P], columns["length"])
+    for first, columns in rows.row_batches():
+        last = np.array([min(first + columns["first_piece"].shape[0], segment.rows)])
+        tally.add_rows(np.diff(np.append(columns["first_piece"], rows.first_piece(last)))[: segment.rows - first])
+    quota = read_json(plan.store / segment.folder / "quota.json")
+    excluded = read_json(plan.store / segment.folder / "excluded.json")
+    return segment_statistics(tally, rows, quota, excluded)
+
+
+def segment_statistics(
+    tally: Tally, rows: SegmentRows, quota: Mapping[str, Mapping[str, int]], excluded: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The mapping of `stats.json`."""
+    segment = rows.segment
+    table = composition(tally, segment)
+    human = int(table.filter(pl.col("maker") == HUMAN)["tokens"].sum())
     return {
         "name": segment.name,
         "fingerprint": segment.fingerprint,
         "rows": segment.rows,
+        "rows_per_batch": segment.rows_per_batch,
         "context_tokens": segment.context_tokens,
         "tokens": segment.tokens,
         "padding_tokens": segment.padding_tokens,
         "fill": segment.tokens / (segment.rows * segment.context_tokens),
-        "unique_tokens": int(named.filter("unique")["length"].sum()),
-        "synthetic_share": _share(named.filter(pl.col("maker") != HUMAN), segment),
-        "targets": _targets(plan, segment),
-        **{f"by_{group}": _composition(named, draws, group, segment) for group in GROUPS},
-        "draws_by_times_seen": _times_seen(draws["place"].to_numpy(), uses_D),
-        "documents_per_row": {
-            "mean": float(pieces_per_row.mean()),
-            "most": int(pieces_per_row.max()),
-            "histogram": _log2_histogram(pieces_per_row),
-        },
-        "document_lengths": _log2_histogram(draws["document_length"].to_numpy()),
-        "document_lengths_by_source": {
-            str(name): _log2_histogram(part["document_length"].to_numpy())
-            for (name,), part in sorted(draws.group_by("source"), key=lambda item: str(item[0]))
-        },
+        "unique_tokens": int(tally.unique_tokens_CK.sum()),
+        "synthetic_share": (segment.tokens - human) / segment.tokens,
+        "targets": _targets(segment, quota),
+        **{f"by_{group}": _by(table, group, segment) for group in GROUPS},
+        "draws_by_times_seen": _times_seen(tally),
+        "documents_per_row": _per_row(tally),
+        "document_lengths": _lengths(tally.lengths_KB.sum(axis=0)),
+        "document_lengths_by_source": _lengths_by_source(tally),
+        "attention": _attention(rows),
         "cut_documents": segment.truncated_documents,
-        "lost_tokens": int(draws["document_length"].sum()) - segment.tokens,  # ends of documents served in part
-        "excluded": read_json(plan.store / segment.folder / "excluded.json"),
+        "lost_tokens": tally.lost_tokens,  # ends of documents served in part
+        "excluded": excluded,
     }
 
 
-def _share(part: pl.DataFrame, segment: Segment) -> float:
-    return int(part["length"].sum()) / segment.tokens
-
-
-def _composition(named: pl.DataFrame, draws: pl.DataFrame, group: str, segment: Segment) -> dict[str, dict[str, Any]]:
-    tokens = named.group_by(group).agg(
-        tokens=pl.col("length").cast(pl.Int64).sum(),
-        unique_tokens=pl.col("length").cast(pl.Int64).filter("unique").sum(),
-    )
-    documents = draws.group_by(group).agg(
-        documents=pl.len(), cut_documents=(pl.col("length") < pl.col("document_length")).sum()
-    )
-    return {
-        row[group]: {
-            "tokens": row["tokens"],
-            "unique_tokens": row["unique_tokens"],
-            "documents": row["documents"] or 0,
-            "cut_documents": row["cut_documents"] or 0,
-            "share": row["tokens"] / segment.tokens,
+def composition(tally: Tally, segment: Segment) -> pl.DataFrame:
+    """One row a component and kind that has tokens: its names and amounts."""
+    component, kind = np.nonzero(tally.tokens_CK)
+    kinds = [tally.catalogue.kinds[number] for number in kind]
+    return pl.DataFrame(
+        {
+            "component": pl.Series([segment.components[number] for number in component], dtype=pl.String),
+            **{
+                name: pl.Series([value[place] for value in kinds], dtype=pl.String)
+                for place, name in enumerate(Kind._fields)
+            },
+            "tokens": tally.tokens_CK[component, kind],
+            "unique_tokens": tally.unique_tokens_CK[component, kind],
+            "documents": tally.documents_CK[component, kind],
+            "cut_documents": tally.cut_documents_CK[component, kind],
         }
-        for row in tokens.join(documents, on=group, how="left").sort(group).iter_rows(named=True)
+    )
+
+
+def _by(table: pl.DataFrame, group: str, segment: Segment) -> dict[str, dict[str, Any]]:
+    summed = table.group_by(group).agg(pl.col(AMOUNTS).sum()).sort(group)
+    return {
+        row[group]: {**{name: row[name] for name in AMOUNTS}, "share": row["tokens"] / segment.tokens}
+        for row in summed.iter_rows(named=True)
     }
 
 
-def _times_seen(drawn: np.ndarray, uses_D: np.ndarray) -> dict[str, int]:
+def _times_seen(tally: Tally) -> dict[str, int]:
     """How many documents of this segment have been seen once, twice, … when it ends."""
-    rows, here = np.unique(drawn, return_counts=True)
-    times, documents = np.unique(here + uses_D[rows], return_counts=True)
-    return {str(t): int(n) for t, n in zip(times, documents, strict=True)}
+    drawn = np.flatnonzero(tally.draws_D)
+    documents = np.bincount(tally.draws_D[drawn].astype(np.int64) + tally.uses_before_D[drawn])
+    return {str(times): int(count) for times, count in enumerate(documents) if count}
 
 
-def _targets(plan: Plan, segment: Segment) -> dict[str, dict[str, dict[str, int]]]:
+def _per_row(tally: Tally) -> dict[str, Any]:
+    rows = tally.pieces_in_row
+    pieces = np.arange(rows.shape[0])
+    histogram: dict[str, int] = {}
+    for number, count in zip(pieces.tolist(), rows.tolist(), strict=True):
+        if count:
+            key = str(1 << number.bit_length() - 1 if number else 0)
+            histogram[key] = histogram.get(key, 0) + count
+    return {
+        "mean": int((pieces * rows).sum()) / int(rows.sum()),
+        "most": int(np.flatnonzero(rows)[-1]),
+        "histogram": histogram,
+    }
+
+
+def _lengths(count_B: np.ndarray) -> dict[str, int]:
+    """Counts by power of two: key `2^k` holds the lengths in [2^k, 2^(k+1))."""
+    return {str(1 << power): int(count) for power, count in enumerate(count_B) if count}
+
+
+def _lengths_by_source(tally: Tally) -> dict[str, dict[str, int]]:
+    catalogue = tally.catalogue
+    found: dict[str, dict[str, int]] = {}
+    for number, source in enumerate(catalogue.sources):
+        counts = _lengths(tally.lengths_KB[catalogue.source_K == number].sum(axis=0))
+        if counts:
+            found[source] = counts
+    return found
+
+
+def _attention(rows: SegmentRows) -> dict[str, Any]:
+    """How evenly the attention inside documents is spread over ranks that take equal parts of each global batch: the
+    costliest rank over the mean, averaged over batches, as served and as the permutation alone would deal them."""
+    segment, order = rows.segment, RowOrder(rows)
+    batches = segment.rows // segment.rows_per_batch
+    looked_at = np.unique(np.linspace(0, batches - 1, min(batches, BALANCED_BATCHES)).astype(np.int64)).tolist()
+    served = np.array([rows.attention(order.batch(number)) for number in looked_at])
+    dealt = np.array([rows.attention(order.dealt(number)) for number in looked_at])
+    by_ranks = {
+        str(ranks): {"served": _unevenness(served, ranks), "dealt": _unevenness(dealt, ranks)}
+        for ranks in (*BALANCED_RANKS, segment.rows_per_batch)
+        if ranks <= segment.rows_per_batch and segment.rows_per_batch % ranks == 0
+    }
+    return {"tokens_squared_per_row": int(served.sum()) / served.size, "busiest_over_mean": by_ranks}
+
+
+def _unevenness(cost_NB: np.ndarray, ranks: int) -> float:
+    per_rank = cost_NB.reshape(cost_NB.shape[0], ranks, -1).sum(axis=2)
+    ratios = (per_rank.max(axis=1) * ranks / per_rank.sum(axis=1)).tolist()
+    return fsum(ratios) / len(ratios)  # exact addition: the same on every machine
+
+
+def _targets(segment: Segment, quota: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, dict[str, int]]]:
     """Component -> source -> tokens asked for, planned, and the difference (negative: less than asked)."""
-    quota: Mapping[str, Mapping[str, int]] = read_json(plan.store / segment.folder / "quota.json")
     found: dict[str, dict[str, dict[str, int]]] = {}
     for share in segment.shares:
         asked = quota[share.component][share.source]
@@ -129,17 +177,4 @@ def _targets(plan: Plan, segment: Segment) -> dict[str, dict[str, dict[str, int]
             "planned": share.tokens_planned,
             "difference": share.tokens_planned - asked,
         }
-    return found
-
-
-def _log2_histogram(values: np.ndarray) -> dict[str, int]:
-    """Counts by power of two: key `2^k` holds the values in [2^k, 2^(k+1)); zero has its own key."""
-    if values.size == 0:
-        return {}
-    exponents = np.frexp(values.astype(np.float64))[1] - 1  # exact: frexp reads the exponent, no logarithm
-    found = {"0": int((values == 0).sum())} if (values == 0).any() else {}
-    for exponent in range(int(exponents.max()) + 1):
-        count = int(((exponents == exponent) & (values > 0)).sum())
-        if count:
-            found[str(1 << exponent)] = count
     return found

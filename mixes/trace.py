@@ -1,8 +1,8 @@
 """From a training position to its documents, and from a document to every position that served it.
 
 Contract: both are pure functions of the plan and its shards' document tables. Cost: `documents_at` reads the pieces of
-the asked rows and the document tables of their shards; `positions_of` scans the id columns and walks the row order
-once, in blocks.
+the asked rows and the document tables of their shards; `positions_of` scans the id columns and the pieces once and
+runs the row order backwards for the rows it finds.
 
 Shapes: P pieces.
 """
@@ -15,13 +15,11 @@ import numpy as np
 import polars as pl
 
 from mixes.catalog import document_columns
-from mixes.loader import pieces_at
+from mixes.order import RowOrder, served_pieces
 from pipeline.core.errors import InputError
-from pipeline.core.plans import Plan, Segment, read_rows
-from pipeline.core.rng import Permutation
+from pipeline.core.plans import Plan, Segment, SegmentRows
 
 COLUMNS = ("id", "source", "lang", "domain", "license", "maker", "parents")
-BLOCK_ROWS = 1 << 20  # positions whose stored row is computed at a time
 
 
 def documents_at(plan: Plan, position: int, rows: int) -> pl.DataFrame:
@@ -40,9 +38,9 @@ def documents_at(plan: Plan, position: int, rows: int) -> pl.DataFrame:
 
 
 def _documents_in(plan: Plan, segment: Segment, position: int, rows: int) -> pl.DataFrame:
-    first_piece, table = read_rows(plan, segment)
-    row_P, piece_P = pieces_at(segment, first_piece, position, rows)
-    pieces = pl.DataFrame(pl.from_arrow(table.take(piece_P)))
+    stored = SegmentRows(plan, segment)
+    row_P, piece_P = served_pieces(stored, RowOrder(stored), position - segment.first_row, rows)
+    pieces = pl.DataFrame(stored.pieces(piece_P))
     used, shard_P = np.unique(pieces["shard"].to_numpy(), return_inverse=True)
     shards = [segment.shards[index] for index in used]
     documents, first_document_S = document_columns(plan.store, shards, [*COLUMNS, "start"])
@@ -85,41 +83,40 @@ def positions_in(plan: Plan, segment: Segment, document_ids: Collection[str]) ->
     """
     documents, first_document_S = document_columns(plan.store, segment.shards, ["id", "start"])
     places = np.flatnonzero(documents["id"].is_in(list(document_ids)).to_numpy())
-    parts = [_positions_in(plan, segment, -1, -1, 0).with_columns(id=pl.lit(""))]
-    for place in places:
-        shard = int(np.searchsorted(first_document_S, place, side="right")) - 1
-        start = int(documents["start"][int(place)])
-        rows = _positions_in(plan, segment, shard, int(place - first_document_S[shard]), start)
-        parts.append(rows.with_columns(id=pl.lit(documents["id"][int(place)])))
-    served = pl.concat(parts).select("id", pl.exclude("id")).sort("position", "document_offset")
-    return set(documents["id"].gather(places)), served
-
-
-def _positions_in(plan: Plan, segment: Segment, shard: int, document: int, document_start: int) -> pl.DataFrame:
-    first_piece, table = read_rows(plan, segment)
-    serves = (table["shard"].to_numpy() == shard) & (table["document"].to_numpy() == document)
-    piece_P = np.flatnonzero(serves)
-    stored_P = np.searchsorted(first_piece, piece_P, side="right") - 1
-    names = pl.Series(segment.components, dtype=pl.String)
-    return pl.DataFrame(
+    stored = SegmentRows(plan, segment)
+    piece_P, place_P = _pieces_of(stored, places, first_document_S)
+    pieces = stored.pieces(piece_P, ("start", "component", "length"))
+    found = documents[place_P]
+    served = pl.DataFrame(
         {
-            "position": segment.first_row + _served_at(segment, stored_P),
+            "id": found["id"],
+            "position": segment.first_row + RowOrder(stored).offsets(_row_of(stored, piece_P)),
             "segment": pl.repeat(segment.name, piece_P.shape[0], eager=True),
-            "component": names.gather(table["component"].to_numpy()[piece_P]),
-            "document_offset": table["start"].to_numpy()[piece_P] - document_start,
-            "length": table["length"].to_numpy()[piece_P].astype(np.int64),
+            "component": pl.Series(segment.components, dtype=pl.String).gather(pieces["component"]),
+            "document_offset": pieces["start"] - found["start"].to_numpy(),
+            "length": pieces["length"].astype(np.int64),
         }
     )
+    return set(documents["id"].gather(places)), served.sort("position", "document_offset")
 
 
-def _served_at(segment: Segment, stored_P: np.ndarray) -> np.ndarray:
-    """[P] int64: offset in the segment at which each stored row is served."""
-    order = Permutation(segment.rows, segment.seed)
-    found = np.full(stored_P.shape[0], -1, np.int64)
-    for begin in range(0, segment.rows, BLOCK_ROWS):
-        block = order.take(np.arange(begin, min(begin + BLOCK_ROWS, segment.rows), dtype=np.int64))
-        by_row = np.argsort(block, kind="stable")
-        place = np.searchsorted(block, stored_P, sorter=by_row).clip(max=block.shape[0] - 1)
-        hit = block[by_row[place]] == stored_P
-        found[hit] = begin + by_row[place[hit]]
-    return found
+def _pieces_of(stored: SegmentRows, places: np.ndarray, first_document_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([P] int64 pieces that serve one of the documents, [P] int64 which); documents are rows of all shards' tables."""
+    pieces, found = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for first, columns in stored.piece_batches():
+        place = first_document_S[columns["shard"]] + columns["document"]
+        own = np.flatnonzero(np.isin(place, places))
+        pieces.append(first + own)
+        found.append(place[own])
+    return np.concatenate(pieces), np.concatenate(found)
+
+
+def _row_of(stored: SegmentRows, piece_P: np.ndarray) -> np.ndarray:
+    """[P] int64 stored row of each piece, by bisection."""
+    low = np.zeros(piece_P.shape[0], np.int64)
+    high = np.full(piece_P.shape[0], stored.segment.rows, np.int64)
+    while piece_P.size and int((high - low).max()) > 1:
+        middle = (low + high) // 2
+        before = stored.first_piece(middle) <= piece_P
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
+    return low

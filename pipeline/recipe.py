@@ -334,7 +334,7 @@ class Layout:
 
     def encode(self, name: str, documents: str) -> str:
         inputs = {"documents": documents, "tokenizer": TOKENIZER}
-        step = Step(f"encode.{name}", "stages.encode", 1, self.curriculum.encode, inputs, "stages.encode:WORK")
+        step = Step(f"encode.{name}", "stages.encode", 2, self.curriculum.encode, inputs, "stages.encode:WORK")
         return self.laid.add(step).step.name
 
     def phases(self, encodes: dict[str, str]) -> None:

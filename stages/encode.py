@@ -27,7 +27,7 @@ from pipeline.core.steps import StepTask
 from pipeline.core.tokenizer import Tokenizer
 from stages.dedup.signatures import text_bytes
 
-VERSION = 1
+VERSION = 2
 BATCH_DOCUMENTS = 256
 TOKENIZER_ROLE = "tokenizer"
 _COLUMNS = ("id", "source", "lang", "domain", "license", "maker", "parents", "cluster_size")

@@ -1,25 +1,33 @@
-"""The mix plan: which documents make which training rows, in which order (contract 3, version 1).
+"""The mix plan: which documents make which training rows, in which order (contract 3, version 2).
 
 A plan is a chain of segments, each in its own step folder and never changed afterwards:
 
 `segments.json`   the whole chain up to and with this segment (`Segment` each), oldest first
-`rows.arrow`      one row a training row: `first_piece` (int64, ascending; one more than the rows, the last = pieces)
+`rows.arrow`      one row a training row: `first_piece` (int64, ascending), `attention` (int64: sum of the squares of
+                  its pieces' lengths, what attention inside documents costs); one more than the rows, the last =
+                  pieces, 0
 `pieces.arrow`    one row a piece: `shard` (int32 index into the segment's `shards`), `start` (int64 token offset in the
                   shard), `length` (int32 tokens), `source` (int32 index into `sources`), `document` (int64 row of the
-                  shard's document table), `component` (int32 index into `components`)
+                  shard's document table), `component` (int32 index into `components`), `kind` (int32 row of kinds.json)
+`kinds.json`      each distinct (source, language, domain, licence, maker) of the segment's documents
 `excluded.json`   documents left out, counted by source and reason
+
+Both Arrow files are cut into record batches of `BATCH_ENTRIES`, so that any row is found by a division and read from
+a memory map: opening a plan of a milliard rows reads two footers.
 
 `fingerprint` of segment k = H(fingerprint of k-1, segment k without its fingerprint). A checkpoint fits a plan when
 its fingerprint is anywhere in the chain. Positions count rows over the whole chain: segment k holds positions
-[first_row, first_row + rows). Which stored row is served at a position is `Permutation(rows, seed)` of the offset in
-the segment, so that the order is a pure function of (plan, position) and nothing per row is held in memory.
+[first_row, first_row + rows). Which stored row is served at a position is a pure function of (plan, position), see
+`mixes.order`; nothing per row is held in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -29,10 +37,13 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import atomic_path, read_json, write_json
 from pipeline.core.fingerprint import fingerprint
 
-PLANS_VERSION = 1
-ORDER_VERSION = 1  # of the row permutation: pipeline.core.rng.Permutation
+PLANS_VERSION = 2
+ORDER_VERSION = 2  # of the row order: pipeline.core.rng.Permutation, then balanced within batches: mixes.order
+BATCH_ENTRIES = 1 << 20  # rows or pieces of a record batch: 36 MiB of pieces
 
-ROWS_SCHEMA = pa.schema([pa.field("first_piece", pa.int64(), nullable=False)])
+ROWS_SCHEMA = pa.schema(
+    [pa.field("first_piece", pa.int64(), nullable=False), pa.field("attention", pa.int64(), nullable=False)]
+)
 PIECES_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.int32(), nullable=False),
@@ -41,6 +52,7 @@ PIECES_SCHEMA = pa.schema(
         pa.field("source", pa.int32(), nullable=False),
         pa.field("document", pa.int64(), nullable=False),
         pa.field("component", pa.int32(), nullable=False),
+        pa.field("kind", pa.int32(), nullable=False),
     ]
 )
 
@@ -65,6 +77,8 @@ class ShardRef:
 
     stem: str  # relative to the store, for example encode.web-1a2b3c4d/tokens/00000
     content: str  # xxh3-128 of its `.bin`
+    sums: str  # xxh3-128 of its `.sums`, which vouch for every block of `.bin` and `.bin.loss`
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ class Segment:
     name: str  # phase name, with `+1`, `+2` … for rounds after a red gate
     context_tokens: int
     rows: int
+    rows_per_batch: int  # of a global batch, within which rows are balanced
     first_row: int
     seed: int
     order_version: int
@@ -125,20 +140,83 @@ class Plan:
         raise InputError(f"row {position} is outside the plan's {self.rows} rows", where=self.segments[-1].folder)
 
 
-def write_segment(folder: Path, chain: Sequence[Segment], first_piece: np.ndarray, pieces: pa.Table) -> None:
-    """Write a sealed segment's files; `chain` ends with it. `segments.json` comes last."""
-    segment = chain[-1]
-    assert segment.fingerprint, "seal the segment first"
-    assert first_piece.shape[0] == segment.rows + 1, (first_piece.shape, segment.rows)
-    assert int(first_piece[-1]) == pieces.num_rows, (int(first_piece[-1]), pieces.num_rows)
-    rows = pa.table({"first_piece": pa.array(first_piece, pa.int64())}, schema=ROWS_SCHEMA)
-    for name, table in (("rows.arrow", rows), ("pieces.arrow", pieces.cast(PIECES_SCHEMA))):
-        with (
-            atomic_path(folder / name) as partial,
-            pa.OSFile(str(partial), "wb") as sink,
-            pa.ipc.new_file(sink, table.schema) as writer,
-        ):
-            writer.write_table(table.combine_chunks())
+class SegmentWriter:
+    """Writes a segment's rows and pieces as they come, in record batches of `BATCH_ENTRIES`; a context manager.
+
+    Both files appear under their names when it is left without an error.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        self._folder = folder
+        self._pieces = 0
+        self._rows = 0
+
+    def __enter__(self) -> SegmentWriter:
+        self._row_batches = self._open("rows.arrow", ROWS_SCHEMA)
+        self._piece_batches = self._open("pieces.arrow", PIECES_SCHEMA)
+        return self
+
+    def _open(self, name: str, schema: pa.Schema) -> _Batches:
+        partial = self._stack.enter_context(atomic_path(self._folder / name))
+        sink = self._stack.enter_context(pa.OSFile(str(partial), "wb"))
+        return _Batches(schema, self._stack.enter_context(pa.ipc.new_file(sink, schema)))
+
+    def append(self, count_R: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Rows with their numbers of pieces, and the pieces' columns, row by row."""
+        end_R = np.cumsum(count_R)
+        assert all(values.shape[0] == (end_R[-1] if end_R.size else 0) for values in columns.values())
+        cost = np.concatenate([[0], np.cumsum(columns["length"].astype(np.int64) ** 2)])
+        self._row_batches.add(
+            {"first_piece": self._pieces + end_R - count_R, "attention": cost[end_R] - cost[end_R - count_R]}
+        )
+        self._piece_batches.add(columns)
+        self._pieces += int(end_R[-1]) if end_R.size else 0
+        self._rows += count_R.shape[0]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._row_batches.add({"first_piece": np.array([self._pieces]), "attention": np.zeros(1, np.int64)})
+            self._row_batches.close()
+            self._piece_batches.close()
+
+
+class _Batches:
+    """Cuts a stream of columns into record batches of one size."""
+
+    def __init__(self, schema: pa.Schema, writer: pa.ipc.RecordBatchFileWriter) -> None:
+        self._schema = schema
+        self._writer = writer
+        self._waiting: list[pa.RecordBatch] = []
+        self._entries = 0
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
+        arrays = [pa.array(columns[field.name], field.type) for field in self._schema]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        while batch.num_rows:
+            part = batch.slice(0, BATCH_ENTRIES - self._entries)
+            batch = batch.slice(part.num_rows)
+            self._waiting.append(part)
+            self._entries += part.num_rows
+            if self._entries == BATCH_ENTRIES:
+                self.close()
+
+    def close(self) -> None:
+        """Write what waits as one record batch."""
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting, schema=self._schema).combine_chunks()
+            self._writer.write_batch(table.to_batches()[0])
+        self._waiting, self._entries = [], 0
+
+
+def write_chain(folder: Path, chain: Sequence[Segment]) -> None:
+    """Write `segments.json`, the last of a segment's files; `chain` ends with it, sealed."""
+    assert chain[-1].fingerprint, "seal the segment first"
     write_json(folder / "segments.json", {"version": PLANS_VERSION, "segments": [asdict(s) for s in chain]})
 
 
@@ -168,11 +246,67 @@ def _segment(item: dict[str, Any]) -> Segment:
     return Segment(**item)
 
 
-def read_rows(plan: Plan, segment: Segment) -> tuple[np.ndarray, pa.Table]:
-    """(first_piece [rows + 1] int64, pieces table) of a segment, memory-mapped."""
-    folder = plan.store / segment.folder
-    tables = []
-    for name in ("rows.arrow", "pieces.arrow"):
-        with pa.memory_map(str(folder / name)) as source:
-            tables.append(pa.ipc.open_file(source).read_all())
-    return tables[0]["first_piece"].to_numpy(), tables[1]
+class SegmentRows:
+    """A segment's rows and pieces from memory maps, one record batch at a time: any of them, for a division each."""
+
+    def __init__(self, plan: Plan, segment: Segment) -> None:
+        self.segment = segment
+        self._rows = _MappedColumns(plan.store / segment.folder / "rows.arrow")
+        self._pieces = _MappedColumns(plan.store / segment.folder / "pieces.arrow")
+
+    @property
+    def piece_count(self) -> int:
+        return int(self.first_piece(np.array([self.segment.rows]))[0])
+
+    def first_piece(self, row_R: np.ndarray) -> np.ndarray:
+        """[R] int64 first piece of each stored row; of row `segment.rows` the number of pieces."""
+        return self._rows.take("first_piece", row_R)
+
+    def attention(self, row_R: np.ndarray) -> np.ndarray:
+        """[R] int64 sum of squared piece lengths of each stored row."""
+        return self._rows.take("attention", row_R)
+
+    def pieces(self, piece_P: np.ndarray, names: Sequence[str] = tuple(PIECES_SCHEMA.names)) -> dict[str, np.ndarray]:
+        """Columns of the given pieces."""
+        return {name: self._pieces.take(name, piece_P) for name in names}
+
+    def piece_batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """(first piece, columns) of each record batch, as they are stored."""
+        yield from self._pieces.batches()
+
+    def row_batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """(first row, columns) of each record batch; the last holds the entry after the last row too."""
+        yield from self._rows.batches()
+
+
+class _MappedColumns:
+    """Fixed-size record batches of an Arrow file, mapped when first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(
+                "the plan has no such file", where=str(path), fix="delete the mix step's folder, run it again"
+            )
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._opened: dict[int, dict[str, np.ndarray]] = {}
+
+    def _batch(self, number: int) -> dict[str, np.ndarray]:
+        if number not in self._opened:
+            batch = self._reader.get_batch(number)
+            self._opened[number] = {name: batch[name].to_numpy() for name in batch.schema.names}
+        return self._opened[number]
+
+    def take(self, name: str, entry_N: np.ndarray) -> np.ndarray:
+        batch_N = entry_N // BATCH_ENTRIES
+        if entry_N.size == 0 or batch_N[0] == batch_N[-1] == batch_N.max() == batch_N.min():
+            number = int(batch_N[0]) if entry_N.size else 0
+            return self._batch(number)[name][entry_N - number * BATCH_ENTRIES]
+        found = np.empty(entry_N.shape[0], self._batch(0)[name].dtype)
+        for number in np.unique(batch_N).tolist():
+            own = batch_N == number
+            found[own] = self._batch(number)[name][entry_N[own] - number * BATCH_ENTRIES]
+        return found
+
+    def batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        for number in range(self._reader.num_record_batches):
+            yield number * BATCH_ENTRIES, self._batch(number)

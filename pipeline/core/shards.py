@@ -1,10 +1,12 @@
-"""The token shard: encoded documents as flat files that several trainers read (contract 2, version 1).
+"""The token shard: encoded documents as flat files that several trainers read (contract 2, version 2).
 
 `NAME.bin`           little-endian uint32 token ids, nothing else
 `NAME.bin.index`     little-endian uint64 cumulative document ends, in tokens (datatrove's reader)
 `NAME.idx`           Megatron's index, dtype code 4 (int32: same bits while ids < 2**31)
 `NAME.docs.parquet`  the document table (`DOCUMENT_TABLE_SCHEMA`), one row a document, in order
 `NAME.bin.loss`      optional: one byte a token, 1 = counts in the loss
+`NAME.sums`          little-endian uint64 xxh3-64 of each 64 KiB of `.bin`, then of each 64 KiB of `.bin.loss`, so
+                     that a reader of a few documents can tell whether what it reads is what was written
 
 Every document ends in exactly one EOS, counted in its length; there is no BOS. Boundaries come from the index, never
 from EOS. Cost of reading: memory maps, nothing is copied.
@@ -18,14 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from pipeline.core.documents import read_table, write_table
 from pipeline.core.errors import InputError
 from pipeline.core.files import hash_file, write_bytes
 
-SHARDS_VERSION = 1
+SHARDS_VERSION = 2
 TOKEN_DTYPE = np.dtype("<u4")
 END_DTYPE = np.dtype("<u8")
+SUM_DTYPE = np.dtype("<u8")
+SUM_BYTES = 1 << 16  # a block: read whole to check the least of it; its sum is 0.01 % of it
 MEGATRON_HEADER = b"MMIDIDX\x00\x00"
 MEGATRON_INT32 = 4
 
@@ -74,13 +79,23 @@ def write_shard(
     assert int(lengths.sum()) == token_ids.shape[0], (int(lengths.sum()), token_ids.shape)
     assert (documents["start"].to_numpy() == np.concatenate([[0], ends[:-1]])).all(), "starts do not follow lengths"
     assert (token_ids[ends.astype(np.int64) - 1] == eos_id).all(), "a document does not end in EOS"
-    write_bytes(sidecar(stem, ".bin"), np.ascontiguousarray(token_ids, TOKEN_DTYPE).tobytes())
+    data = np.ascontiguousarray(token_ids, TOKEN_DTYPE).tobytes()
+    write_bytes(sidecar(stem, ".bin"), data)
     write_bytes(sidecar(stem, ".bin.index"), ends.tobytes())
     write_bytes(sidecar(stem, ".idx"), _megatron_index(lengths))
     if loss is not None:
         assert loss.shape == token_ids.shape, (loss.shape, token_ids.shape)
         write_bytes(sidecar(stem, ".bin.loss"), loss.astype(np.uint8).tobytes())
+    flags = b"" if loss is None else loss.astype(np.uint8).tobytes()
+    write_bytes(sidecar(stem, ".sums"), block_sums(data).tobytes() + block_sums(flags).tobytes())
     write_table(sidecar(stem, ".docs.parquet"), documents.cast(DOCUMENT_TABLE_SCHEMA))
+
+
+def block_sums(data: bytes | memoryview) -> np.ndarray:
+    """[blocks] uint64 xxh3-64 of each `SUM_BYTES` of `data`, the last block shorter."""
+    view = memoryview(data)
+    starts = range(0, len(view), SUM_BYTES)
+    return np.array([xxhash.xxh3_64_intdigest(view[start : start + SUM_BYTES]) for start in starts], SUM_DTYPE)
 
 
 def _megatron_index(lengths: np.ndarray) -> bytes:
@@ -105,7 +120,7 @@ class TokenShard:
     @classmethod
     def open(cls, stem: Path) -> TokenShard:
         """Raises `InputError` when a file is missing or the sizes disagree."""
-        for ending in (".bin", ".bin.index", ".docs.parquet"):
+        for ending in (".bin", ".bin.index", ".docs.parquet", ".sums"):
             if not sidecar(stem, ending).is_file():
                 raise InputError(f"token shard has no `{ending}` file", where=str(stem), fix="run its step again")
         ends = np.fromfile(sidecar(stem, ".bin.index"), END_DTYPE)
@@ -139,5 +154,5 @@ def shard_stems(folder: Path) -> list[Path]:
 
 def shard_hashes(stem: Path) -> dict[str, str]:
     """xxh3-128 of each of the shard's files, by ending."""
-    endings = (".bin", ".bin.index", ".idx", ".docs.parquet", ".bin.loss")
+    endings = (".bin", ".bin.index", ".idx", ".docs.parquet", ".bin.loss", ".sums")
     return {ending: hash_file(sidecar(stem, ending)) for ending in endings if sidecar(stem, ending).is_file()}

@@ -2,9 +2,9 @@
 
 Contract: a pure function of the plan's files and the number of rows served: the order of rows is the plan's, so that a
 count of them says which documents were in them. When all rows are served the result equals the plan's statistics.
-Cost: the pieces and small columns of the document tables, no tokens.
+Cost: the pieces, no tokens and no document tables.
 
-Shapes: P pieces, S shards.
+Shapes: P pieces.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from mixes.catalog import HUMAN, NO_LANGUAGE, NO_VALUE, document_columns
-from mixes.loader import pieces_at
+from mixes.order import RowOrder, served_pieces
 from mixes.stats import GROUPS
-from pipeline.core.plans import Plan, Segment, read_rows
+from pipeline.core.files import read_json
+from pipeline.core.plans import Plan, Segment, SegmentRows
 
 Composition = Mapping[str, Mapping[str, int]]  # group -> name -> tokens
 
@@ -25,19 +25,13 @@ def consumed_composition(plan: Plan, segment: Segment, served_rows: int) -> Comp
     """Tokens of the first `served_rows` rows of `segment`, by group and name, in order of name."""
     if not served_rows:
         return {group: {} for group in GROUPS}
-    first_piece, table = read_rows(plan, segment)
-    _, served_P = pieces_at(segment, first_piece, segment.first_row, served_rows)
-    pieces = pl.DataFrame(pl.from_arrow(table))[served_P]
-    documents, first_document_S = document_columns(plan.store, segment.shards, ["lang", "domain", "license", "maker"])
-    row_P = first_document_S[pieces["shard"].to_numpy()] + pieces["document"].to_numpy()
-    named = documents.select(
-        pl.col("lang").fill_null(NO_LANGUAGE), pl.col("domain", "license").fill_null(NO_VALUE),
-        pl.col("maker").fill_null(HUMAN),
-    )[row_P].with_columns(
-        source=pl.Series(segment.sources)[pieces["source"]],
-        component=pl.Series(segment.components)[pieces["component"]],
-        tokens=pieces["length"].cast(pl.Int64),
-    )  # fmt: skip
+    rows = SegmentRows(plan, segment)
+    _, piece_P = served_pieces(rows, RowOrder(rows), 0, served_rows)
+    pieces = rows.pieces(piece_P, ("component", "kind", "length"))
+    kinds = pl.DataFrame(read_json(plan.store / segment.folder / "kinds.json"))
+    named = kinds[pieces["kind"]].with_columns(
+        component=pl.Series(segment.components)[pieces["component"]], tokens=pl.Series(pieces["length"]).cast(pl.Int64)
+    )
     return {
         group: {
             row[group]: row["tokens"]

@@ -25,12 +25,13 @@ from pipeline.core.files import atomic_path, clear_partials, read_json, write_js
 from pipeline.core.plans import (
     PIECES_SCHEMA,
     Segment,
+    SegmentRows,
+    SegmentWriter,
     ShardRef,
     SourcePlan,
     read_plan,
-    read_rows,
     sealed,
-    write_segment,
+    write_chain,
 )
 from pipeline.core.runlog import RunLog, StepLine, read_lines
 from pipeline.core.shards import TokenShard, sidecar, write_shard
@@ -147,24 +148,26 @@ def test_a_cut_shard_is_an_error_naming_it(tmp_path: Path) -> None:
 def segment(name: str, rows: int, first_row: int) -> Segment:
     share = SourcePlan("web", "s", 1.0, 1.0, rows * 4, rows * 4, rows, rows)
     return Segment(
-        name, 4, rows, first_row, 5, 1, "t" * 64, ("web",), ("s",), (ShardRef("e/tokens/00000", "h"),), (share,),
+        name, 4, rows, 1, first_row, 5, 1, "t" * 64, ("web",), ("s",), (ShardRef("e/tokens/00000", "h", "g", 4),), (share,),
         rows * 4, 0, 0, folder=name,
     )  # fmt: skip
 
 
-def write_chain(store: Path) -> tuple[Segment, Segment]:
+def make_chain(store: Path) -> tuple[Segment, Segment]:
     first = sealed(segment("a", 2, 0), "")
     second = sealed(segment("b", 3, 2), first.fingerprint)
     for chain in ((first,), (first, second)):
         rows = chain[-1].rows
-        columns = [[0] * rows, [4 * k for k in range(rows)], [4] * rows, [0] * rows, list(range(rows)), [0] * rows]
-        pieces = pa.table(dict(zip(PIECES_SCHEMA.names, columns, strict=True)), schema=PIECES_SCHEMA)
-        write_segment(store / chain[-1].folder, chain, np.arange(rows + 1), pieces)
+        k, zero = np.arange(rows), np.zeros(rows, np.int32)
+        columns = dict(zip(PIECES_SCHEMA.names, (zero, 4 * k, zero + 4, zero, k, zero, zero), strict=True))
+        with SegmentWriter(store / chain[-1].folder) as writer:
+            writer.append(np.ones(rows, np.int64), columns)
+        write_chain(store / chain[-1].folder, chain)
     return first, second
 
 
 def test_a_plan_is_a_chain_and_an_appended_segment_changes_nothing_before_it(tmp_path: Path) -> None:
-    first, second = write_chain(tmp_path)
+    first, second = make_chain(tmp_path)
     plan = read_plan(tmp_path, tmp_path / "b")
     assert (plan.rows, plan.fingerprint) == (5, second.fingerprint)
     assert plan.holds(first.fingerprint)
@@ -172,14 +175,16 @@ def test_a_plan_is_a_chain_and_an_appended_segment_changes_nothing_before_it(tmp
     assert [plan.segment_at(p).name for p in range(5)] == ["a", "a", "b", "b", "b"]
     with pytest.raises(InputError, match="row 5 is outside the plan's 5 rows"):
         plan.segment_at(5)
-    first_piece, pieces = read_rows(plan, second)
-    assert first_piece.tolist() == [0, 1, 2, 3]
-    assert pieces["start"].to_pylist() == [0, 4, 8]
+    rows = SegmentRows(plan, second)
+    assert rows.first_piece(np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert rows.attention(np.arange(3)).tolist() == [16, 16, 16]
+    assert rows.piece_count == 3
+    assert rows.pieces(np.array([2, 0]))["start"].tolist() == [8, 0]
     assert read_plan(tmp_path, tmp_path / "a").fingerprint == first.fingerprint
 
 
 def test_a_changed_segment_is_refused(tmp_path: Path) -> None:
-    write_chain(tmp_path)
+    make_chain(tmp_path)
     stored = read_json(tmp_path / "b" / "segments.json")
     stored["segments"][0]["rows"] = 7
     write_json(tmp_path / "b" / "segments.json", stored)

@@ -10,7 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.core.files import hash_file
-from pipeline.core.plans import Plan, Segment, ShardRef, SourcePlan, read_plan, sealed, write_segment
+from pipeline.core.plans import (
+    ORDER_VERSION,
+    PIECES_SCHEMA,
+    Plan,
+    Segment,
+    SegmentWriter,
+    ShardRef,
+    SourcePlan,
+    read_plan,
+    sealed,
+    write_chain,
+)
 from pipeline.core.runlog import StepLine, read_lines
 from pipeline.core.shards import DOCUMENT_TABLE_SCHEMA, TokenShard, sidecar, write_shard
 from trainer.checkpoint import checkpoints
@@ -63,6 +74,11 @@ def write_tokens(store: Path, source: str, language: str, lengths: list[int], ma
     write_shard(store / f"encode.{source}" / "tokens" / "00000", tokens, table, eos_id=EOS, loss=loss)
 
 
+def hashes(stem: Path) -> tuple[str, str]:
+    """Of a shard's tokens and of its checksums."""
+    return hash_file(sidecar(stem, ".bin")), hash_file(sidecar(stem, ".sums"))
+
+
 def make_segment(store: Path, name: str, previous: Plan | None, rows: int = ROWS) -> Plan:
     """Rows of two or three documents of two sources in turn, most of them not full."""
     sources = ("alpha", "beta")
@@ -78,12 +94,16 @@ def make_segment(store: Path, name: str, previous: Plan | None, rows: int = ROWS
             length = int(shards[source].ends[document]) - start
             if length > room:
                 break
-            pieces.append((source, start, length, source, document, 0))
+            pieces.append((source, start, length, source, document, 0, 2 * source + document % 2))
             cursor[source] += 1
             room -= length
         first_piece.append(len(pieces))
-    columns = ("shard", "start", "length", "source", "document", "component")
-    table = pa.table({column: [piece[i] for piece in pieces] for i, column in enumerate(columns)})
+    columns = {name: np.array([piece[i] for piece in pieces]) for i, name in enumerate(PIECES_SCHEMA.names)}
+    kinds = [
+        {"source": source, "lang": language, "domain": domain, "license": "CC0-1.0", "maker": "none"}
+        for source, language in zip(sources, ("ko", "en"), strict=True)
+        for domain in ("d0", "d1")
+    ]
     tokens = Counter[int]()
     for piece in pieces:
         tokens[piece[3]] += piece[2]
@@ -95,14 +115,15 @@ def make_segment(store: Path, name: str, previous: Plan | None, rows: int = ROWS
         name=name,
         context_tokens=CONTEXT,
         rows=rows,
+        rows_per_batch=1,
         first_row=previous.rows if previous else 0,
         seed=11,
-        order_version=1,
+        order_version=ORDER_VERSION,
         tokenizer=TOKENIZER,
         components=("all",),
         sources=sources,
         shards=tuple(
-            ShardRef(f"encode.{source}/tokens/00000", hash_file(sidecar(shard.stem, ".bin")))
+            ShardRef(f"encode.{source}/tokens/00000", *hashes(shard.stem), int(shard.ends[-1]))
             for source, shard in zip(sources, shards, strict=True)
         ),
         shares=shares,
@@ -114,8 +135,10 @@ def make_segment(store: Path, name: str, previous: Plan | None, rows: int = ROWS
     segment = sealed(segment, earlier[-1].fingerprint if earlier else "")
     folder = store / segment.folder
     folder.mkdir(parents=True)
-    (folder / "vocabulary.json").write_text(json.dumps({"languages": ["en", "ko"], "domains": ["d0", "d1"]}))
-    write_segment(folder, (*earlier, segment), np.array(first_piece), table)
+    (folder / "kinds.json").write_text(json.dumps(kinds))
+    with SegmentWriter(folder) as writer:
+        writer.append(np.diff(first_piece), columns)
+    write_chain(folder, (*earlier, segment))
     return read_plan(store, folder)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixes.packing import _exclude, _include, _least_at_or_above, _levels, fill_rows, group_by_row, pack
+from mixes.packing import _exclude, _include, _least_at_or_above, _levels, group_by_row, pack, pack_prefix
+from mixes.rows import packed_rows
+from mixes.stream import Stream
 
 
 def naive_best_fit_decreasing(lengths: list[int], row_tokens: int) -> list[int]:
@@ -22,6 +24,7 @@ def naive_best_fit_decreasing(lengths: list[int], row_tokens: int) -> list[int]:
     return rooms
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300).flatmap(lambda t: st.tuples(st.just(t), st.lists(st.integers(1, t), max_size=120))))
 def test_rows_and_rooms_equal_the_naive_packing(case: tuple[int, list[int]]) -> None:
     row_tokens, lengths = case
@@ -68,20 +71,15 @@ def test_a_known_packing_does_not_change() -> None:
 GOLDEN = (153, 7_358_520)
 
 
-@given(
-    st.lists(st.integers(1, 32), min_size=60, max_size=200),
-    st.integers(1, 20),
-    st.integers(1, 80),
-)
-def test_exactly_the_rows_are_filled_from_a_prefix(lengths: list[int], rows: int, window: int) -> None:
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 32), min_size=1, max_size=120), st.integers(1, 20))
+def test_the_longest_prefix_that_fits_is_taken(lengths: list[int], rows: int) -> None:
     pieces = np.array(lengths, np.int64)
-    rows = min(rows, int(pieces.sum()) // 32)
-    ends = np.minimum(np.arange(0, pieces.shape[0], window) + window, pieces.shape[0])
-    row_of = fill_rows(pieces, 32, rows, ends)
-    used = np.bincount(row_of, weights=pieces[: row_of.shape[0]])
-    assert used.shape[0] == rows
-    assert (used > 0).all()
-    assert (used <= 32).all()
+    row_of, used = pack_prefix(pieces, 32, rows)
+    taken = row_of.shape[0]
+    assert used <= rows
+    assert (np.bincount(row_of, weights=pieces[:taken]) <= 32).all()
+    assert taken == len(lengths) or pack(pieces[: taken + 1], 32)[1] > rows
 
 
 def test_pieces_stand_row_by_row_in_stream_order() -> None:
@@ -90,10 +88,28 @@ def test_pieces_stand_row_by_row_in_stream_order() -> None:
     assert order.tolist() == [1, 4, 3, 0, 2]
 
 
-def test_fill_of_web_like_lengths() -> None:
-    """Lognormal web lengths (mean about 1,000 tokens) fill 8K rows above 99.9 % in a window of 10,000."""
-    rng = np.random.default_rng(0)
-    lengths = np.minimum(np.clip(rng.lognormal(6.2, 1.2, 40_000), 16, None).astype(np.int64), 8192)
-    rows = int(lengths.sum()) // 8192
-    row_of = fill_rows(lengths, 8192, rows, np.arange(10_000, 40_001, 10_000))
-    assert int(lengths[: row_of.shape[0]].sum()) / (rows * 8192) > 0.999
+@pytest.mark.parametrize(("row_tokens", "least"), [(8_192, 0.999), (262_144, 0.998)])
+def test_fill_of_web_like_lengths(row_tokens: int, least: float) -> None:
+    """Lognormal web lengths (mean about 1,000 tokens) in windows of 100,000 pieces."""
+    lengths = np.clip(np.random.default_rng(0).lognormal(6.2, 1.2, 300_000), 16, None).astype(np.int32)
+    rows = int(lengths.sum()) // row_tokens
+    stream = Stream(lengths, [np.arange(300_000)], [int(lengths.sum())], row_tokens)
+    served = sum(int(pieces.length_P.sum()) for _, pieces in packed_rows(stream, 100_000, row_tokens, rows))
+    assert served / (rows * row_tokens) > least
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 100), min_size=60, max_size=200), st.integers(1, 20), st.integers(1, 80))
+def test_exactly_the_rows_are_filled_from_a_prefix_of_the_stream(lengths: list[int], rows: int, window: int) -> None:
+    tokens = sum(lengths)
+    rows = min(rows, tokens // 32)
+    whole = Stream(np.array(lengths), [np.arange(len(lengths))], [tokens], 32).window(10**4)
+    stream = Stream(np.array(lengths), [np.arange(len(lengths))], [tokens], 32)
+    parts = list(packed_rows(stream, window, 32, rows))
+    counts = np.concatenate([count_R for count_R, _ in parts])
+    served = np.concatenate([pieces.length_P for _, pieces in parts])
+    assert counts.shape[0] == rows
+    used = np.add.reduceat(served, np.cumsum(counts) - counts)
+    assert ((used > 0) & (used <= 32)).all()
+    places = sorted((int(r), int(o)) for _, pieces in parts for r, o in zip(pieces.row_P, pieces.offset_P, strict=True))
+    assert places == list(zip(whole.row_P.tolist(), whole.offset_P.tolist(), strict=True))[: len(places)]

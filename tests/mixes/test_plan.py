@@ -19,7 +19,7 @@ from mixes.plan import WORK
 from mixes.spec import PlanConfig
 from mixes.trace import documents_at
 from pipeline.core.errors import ConfigError, InputError, QuotaError
-from pipeline.core.plans import Plan, read_plan, read_rows
+from pipeline.core.plans import Plan, SegmentRows, read_plan
 from pipeline.core.rng import Permutation, derive_seed
 from pipeline.core.steps import StepOutput, StepTask
 
@@ -30,6 +30,11 @@ def draws(plan: Plan) -> Counter[str]:
     """Times each document's beginning is served, over the whole plan."""
     served = documents_at(plan, 0, plan.rows)
     return Counter(served.filter(served["document_offset"] == 0)["id"].to_list())
+
+
+def stored_pieces(plan: Plan, number: int) -> dict[str, np.ndarray]:
+    rows = SegmentRows(plan, plan.segments[number])
+    return rows.pieces(np.arange(rows.piece_count))
 
 
 def assert_quotas_met(house: Any, plan: Plan) -> None:
@@ -80,13 +85,13 @@ def test_what_every_plan_keeps(
         "web": {"from": ("web-*",), "weight": share / 10, "max_repeats": 40.0},
         "long": {"from": ("books",), "weight": 1 - share / 10, "max_repeats": 100.0, "whole": True},
     }
-    plan = house.append(components, budget_tokens=64 * 23, rows_per_batch=batch, window_documents=window)
+    plan = house.append(components, budget_tokens=64 * 23, rows_per_batch=batch, window_pieces=window)
     segment = plan.segments[0]
     assert segment.rows == 23 - 23 % batch
     assert segment.tokens + segment.padding_tokens == segment.rows * 64
-    first_piece, pieces = read_rows(plan, segment)
-    lengths = pieces["length"].to_numpy()
-    row_tokens = np.add.reduceat(lengths, first_piece[:-1])
+    rows = SegmentRows(plan, segment)
+    lengths = rows.pieces(np.arange(rows.piece_count))["length"]
+    row_tokens = np.add.reduceat(lengths, rows.first_piece(np.arange(plan.rows)))
     assert (row_tokens <= 64).all()
     served = documents_at(plan, 0, plan.rows)
     true_length = {row["id"]: row["length"] for row in documents_in(house)}
@@ -151,12 +156,12 @@ def test_repeat_caps_hold_for_every_document_over_all_phases(
 def test_draws_follow_the_source_epoch_by_epoch(house: Any, documents_of: Any) -> None:
     house.encode("web", documents_of("web", [64] * 10))
     plan = house.append({"web": {"from": ("web",), "weight": 1.0, "max_repeats": 3.0}}, budget_tokens=64 * 25)
-    _, pieces = read_rows(plan, plan.segments[0])
+    pieces = stored_pieces(plan, 0)
     expected = np.concatenate([Permutation(10, derive_seed(7, "web", epoch)).all() for epoch in range(3)])[:25]
-    assert pieces["document"].to_pylist() == expected.tolist()
+    assert pieces["document"].tolist() == expected.tolist()
     plan = house.append({"web": {"from": ("web",), "weight": 1.0, "max_repeats": 3.0}}, budget_tokens=64 * 5)
-    _, pieces = read_rows(plan, plan.segments[1])
-    assert pieces["document"].to_pylist() == Permutation(10, derive_seed(7, "web", 2)).all()[5:].tolist()
+    pieces = stored_pieces(plan, 1)
+    assert pieces["document"].tolist() == Permutation(10, derive_seed(7, "web", 2)).all()[5:].tolist()
     assert set(draws(plan).values()) == {3}
     assert [segment.name for segment in plan.segments] == ["one", "one+1"]
     assert plan.segments[1].first_row == 25
@@ -197,7 +202,7 @@ def test_shares_match_weights(house: Any, documents_of: Any) -> None:
     house.encode("a", documents_of("a", rng.integers(2, 40, 3000).tolist()))
     house.encode("b", documents_of("b", rng.integers(2, 40, 3000).tolist()))
     weights = {"x": {"from": ("a",), "weight": 0.25}, "y": {"from": ("b",), "weight": 0.75}}
-    plan = house.append(weights, budget_tokens=64 * 800, window_documents=500)
+    plan = house.append(weights, budget_tokens=64 * 800, window_pieces=500)
     segment = plan.segments[0]
     share = {s.component: s.tokens_planned / segment.tokens for s in segment.shares}
     assert share["x"] == pytest.approx(0.25, abs=0.002)
@@ -228,7 +233,7 @@ def test_every_pair_ends_within_a_piece_of_its_quota(
         house.encode(name, documents_of(name, [*lengths, 30]))
         components[name] = {"from": (name,), "weight": weight / 10, "whole": whole, "max_repeats": 200.0}
     components["all"] = {"from": ("s*",), "weight": 1.0, "max_repeats": 300.0}
-    plan = house.append(components, budget_tokens=64 * rows, window_documents=window)
+    plan = house.append(components, budget_tokens=64 * rows, window_pieces=window)
     assert plan.rows == rows
     assert_quotas_met(house, plan)
 
@@ -309,7 +314,7 @@ def test_the_step_and_the_function_write_the_same(house: Any, documents_of: Any)
     assert WORK.shard_count(task) == 1
     result = WORK.make_shard(task, 0)
     ours, theirs = files_of(house.store / "mix.0"), files_of(house.store / "mix.step")
-    for name in ("rows.arrow", "pieces.arrow", "excluded.json", "quota.json", "vocabulary.json", "stats.json"):
+    for name in ("rows.arrow", "pieces.arrow", "excluded.json", "quota.json", "kinds.json", "stats.json"):
         assert ours[name] == theirs[name], name
     assert WORK.finish(task, [result])["fingerprint"] == house.plan.fingerprint
     chained = {**house.encoded, "previous": StepOutput("mix.one", house.store / "mix.step")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixes.loader import MixLoader
-from mixes.stats import _log2_histogram, plan_statistics
+from mixes.stats import plan_statistics
 from mixes.trace import documents_at, positions_of
 from pipeline.core.errors import InputError
 
@@ -58,12 +58,6 @@ def test_totals_agree_with_the_plan(planned: Any) -> None:
     assert second["unique_tokens"] < second["tokens"]
     assert first["unique_tokens"] == first["tokens"]
     assert first["excluded"]["think"]["think"]["minimum_tokens"]["documents"] > 0
-
-
-def test_log2_histogram() -> None:
-    assert _log2_histogram(np.array([0, 1, 2, 3, 4, 7, 8, 1023, 1024])) == {
-        "0": 1, "1": 1, "2": 2, "4": 2, "8": 1, "512": 1, "1024": 1,
-    }  # fmt: skip
 
 
 def test_trace_agrees_with_the_loader(planned: Any) -> None:

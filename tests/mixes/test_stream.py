@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixes.catalog import Catalogue
-from mixes.draw import ONE, _fraction, cut, interleave
+from mixes.stream import ONE, Pieces, Stream, fraction
 
 CONTEXT = 32
 
 pool = st.lists(st.integers(1, 150), min_size=1, max_size=25)
 
 
-def catalogue_of(lengths: list[int]) -> Catalogue:
-    length_D = np.array(lengths, np.int64)
-    start_D = np.cumsum(length_D) - length_D
-    return Catalogue(Path(), "", (), ("all",), np.array([0]), start_D, length_D, np.zeros(len(lengths), np.int32))
+def streamed(lengths: list[int], drawn: list[np.ndarray], targets: list[int], window: int = 7) -> Pieces:
+    """The whole stream, a window at a time."""
+    stream = Stream(np.array(lengths, np.int32), drawn, targets, CONTEXT)
+    parts = []
+    while (part := stream.window(window)).row_P.size:
+        parts.append(part)
+    names = ("row_P", "pool_P", "offset_P", "length_P")
+    return Pieces(*(np.concatenate([getattr(part, name) for part in parts] or [np.empty(0, int)]) for name in names))
 
 
 @settings(deadline=None)
@@ -31,14 +34,14 @@ def test_every_prefix_is_proportional_within_a_piece(pools: list[tuple[list[int]
         drawn.append(np.arange(first, first + len(lengths)))
         targets.append(sum(lengths) * permille // 1000)
         first += len(lengths)
-    catalogue = catalogue_of([length for lengths, _ in pools for length in lengths])
-    stream = interleave(catalogue, drawn, targets, CONTEXT)
+    length_D = np.array([length for lengths, _ in pools for length in lengths])
+    stream = streamed(length_D.tolist(), drawn, targets)
     budget = sum(targets)
     served = [0] * len(pools)
     for row, which, offset, length in zip(stream.row_P, stream.pool_P, stream.offset_P, stream.length_P, strict=True):
-        before = int(catalogue.length_D[drawn[which][0] : row].sum() + offset)
+        before = int(length_D[drawn[which][0] : row].sum() + offset)
         assert served[which] == before, "a pool's pieces stay in the order they were drawn"
-        assert length == min(catalogue.length_D[row] - offset, CONTEXT)
+        assert length == min(length_D[row] - offset, CONTEXT)
         assert served[which] < targets[which], "nothing is taken once the quota is met"
         served[which] += int(length)
         missing = max(budget - sum(served), 0)
@@ -51,22 +54,22 @@ def test_every_prefix_is_proportional_within_a_piece(pools: list[tuple[list[int]
 
 def test_the_last_pieces_come_by_what_they_are_owed() -> None:
     """Quotas 26, 40 and 30 of pieces of 20: owed 6, 0 and 10 tokens of the last piece."""
-    catalogue = catalogue_of([20] * 9)
-    stream = interleave(catalogue, [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)], [26, 40, 30], CONTEXT)
+    stream = streamed([20] * 9, [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)], [26, 40, 30])
     assert stream.row_P.tolist() == [3, 6, 0, 4, 7, 1]
 
 
-def test_a_long_document_is_cut_at_rows_and_ends_with_the_quota() -> None:
-    place, offset, length = cut(np.array([5, 100, 7]), 70, CONTEXT)
-    assert place.tolist() == [0, 1, 1, 1]
-    assert offset.tolist() == [0, 0, 32, 64]
-    assert length.tolist() == [5, 32, 32, 32]
-    assert cut(np.array([5, 100, 7]), 69, CONTEXT)[0].tolist() == [0, 1, 1]
-    assert cut(np.array([5, 100, 7]), 112, CONTEXT)[2].tolist() == [5, 32, 32, 32, 4, 7]
-    assert cut(np.array([5]), 0, CONTEXT)[0].shape == (0,)
+@pytest.mark.parametrize("window", [1, 2, 3, 100])
+def test_a_long_document_is_cut_at_rows_and_ends_with_the_quota(window: int) -> None:
+    stream = streamed([5, 100, 7], [np.arange(3)], [70], window)
+    assert stream.row_P.tolist() == [0, 1, 1, 1]
+    assert stream.offset_P.tolist() == [0, 0, 32, 64]
+    assert stream.length_P.tolist() == [5, 32, 32, 32]
+    assert streamed([5, 100, 7], [np.arange(3)], [69], window).row_P.tolist() == [0, 1, 1]
+    assert streamed([5, 100, 7], [np.arange(3)], [112], window).length_P.tolist() == [5, 32, 32, 32, 4, 7]
+    assert streamed([5], [np.arange(1)], [0], window).row_P.shape == (0,)
 
 
 @given(st.integers(1, (1 << 42) - 1), st.lists(st.integers(0, 1 << 42), min_size=1, max_size=20))
 def test_fractions_are_exact_where_the_product_has_more_than_64_bits(whole: int, parts: list[int]) -> None:
     parts = [min(part, whole) for part in parts]
-    assert _fraction(np.array(parts, np.int64), whole).tolist() == [part * ONE // whole for part in parts]
+    assert [fraction(part, whole) for part in parts] == [part * ONE // whole for part in parts]

@@ -36,7 +36,7 @@ MODEL = ModelConfig(
 
 def segment(name: str = "a", rows: int = 8, first_row: int = 0, seed: int = 0) -> Segment:
     return Segment(
-        name=name, context_tokens=16, rows=rows, first_row=first_row, seed=seed, order_version=1, tokenizer="tok",
+        name=name, context_tokens=16, rows=rows, rows_per_batch=1, first_row=first_row, seed=seed, order_version=1, tokenizer="tok",
         components=(), sources=(), shards=(), shares=(), tokens=0, padding_tokens=0, truncated_documents=0,
     )  # fmt: skip
 

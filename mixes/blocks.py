@@ -1,0 +1,247 @@
+"""The tokens of a segment's shards in memory, checked: mapped files of the store, or ranges of any fsspec store.
+
+Contract: `locate` gives the memory addresses of pieces' tokens and loss flags. What is read is checked, block by block
+of 64 KiB, against the sums that were written with the shard, whose own hash is in the plan; a block is checked when it
+is first touched (mapped files) or fetched (ranges). A file that is missing, cut or changed raises `InputError` naming
+it. Memory: of mapped files one byte a block touched, 0.002 % of the tokens; of a remote store a cache of bounded size.
+
+Shapes: S shards of the segment, P pieces.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xxhash
+
+from mixes.gather import blocks_to_check
+from pipeline.core.errors import InputError
+from pipeline.core.plans import Segment, ShardRef
+from pipeline.core.shards import SUM_BYTES, SUM_DTYPE, TOKEN_DTYPE, sidecar
+
+TOKEN_BYTES = TOKEN_DTYPE.itemsize
+RANGE_BYTES = 1 << 20  # fetched at a time: large enough for an object store's latency, 16 checked blocks
+CACHE_BYTES = 1 << 30
+AT_ONCE = 4096  # blocks looked up before they are checked
+TOKENS, FLAGS = ".bin", ".bin.loss"
+REMEDY = "the file was cut, changed or corrupted: delete its step's folder and run it again"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where pieces lie in memory; `held` keeps it there."""
+
+    token_address_P: np.ndarray  # uint64
+    flag_address_P: np.ndarray  # uint64, 0 where every token counts
+    held: Any
+
+
+class TokenBlocks(Protocol):
+    """The tokens of one segment's shards."""
+
+    def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located: ...
+
+
+def _blocks(size: int) -> int:
+    return -(-size // SUM_BYTES)
+
+
+def _checked_sums(data: bytes, shard: ShardRef, where: str) -> np.ndarray:
+    """[blocks] uint64 of `.bin`, then of `.bin.loss` if there is one. Raises `InputError`."""
+    if xxhash.xxh3_128_hexdigest(data) != shard.sums:
+        raise InputError("the shard's checksums are not those the plan was made with", where=where, fix=REMEDY)
+    return np.frombuffer(data, SUM_DTYPE)
+
+
+def _check(data: Any, expected: int, block: int, where: str) -> None:
+    if xxhash.xxh3_64_intdigest(data) != expected:
+        raise InputError(
+            f"bytes {block * SUM_BYTES:,} to {block * SUM_BYTES + len(data):,} are not those that were written "
+            "(checksum differs)",
+            where=where,
+            fix=REMEDY,
+        )
+
+
+class MappedTokens:
+    """Shards of a local or mounted store."""
+
+    def __init__(self, store: Path, segment: Segment) -> None:
+        self._store = store
+        self._shards = segment.shards
+        sizes = [shard.tokens * TOKEN_BYTES for shard in segment.shards]
+        self._first_block_S = np.cumsum([0, *(_blocks(size) for size in sizes)], dtype=np.int64)
+        self._first_flag_block_S = np.cumsum([0, *(_blocks(s.tokens) for s in segment.shards)], dtype=np.int64)
+        self._checked = np.zeros(int(self._first_block_S[-1]), np.bool_)
+        self._flags_checked = np.zeros(int(self._first_flag_block_S[-1]), np.bool_)
+        self._address_S = np.zeros(len(segment.shards), np.uint64)
+        self._flag_address_S = np.zeros(len(segment.shards), np.uint64)
+        self._files: dict[tuple[int, str], np.ndarray] = {}
+        self._sums: dict[int, np.ndarray] = {}
+
+    def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
+        for shard in np.unique(shard_P[self._address_S[shard_P] == 0]).tolist():
+            self._open(shard)
+        byte_P = start_P * TOKEN_BYTES
+        self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, byte_P + length_P * TOKEN_BYTES)
+        flags_P = self._flag_address_S[shard_P]
+        own = flags_P != 0
+        if own.any():
+            start, end = start_P[own], start_P[own] + length_P[own]
+            self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start, end)
+            flags_P = np.where(own, flags_P + start_P.astype(np.uint64), np.uint64(0))
+        return Located(self._address_S[shard_P] + byte_P.astype(np.uint64), flags_P, self)
+
+    def _open(self, number: int) -> None:
+        shard = self._shards[number]
+        stem = self._store / shard.stem
+        size = shard.tokens * TOKEN_BYTES
+        try:
+            self._sums[number] = _checked_sums(sidecar(stem, ".sums").read_bytes(), shard, str(sidecar(stem, ".sums")))
+            self._map(number, TOKENS, size)
+            if self._sums[number].shape[0] > _blocks(size):
+                self._map(number, FLAGS, shard.tokens)
+        except FileNotFoundError as error:
+            raise InputError(
+                "token shard has no such file", where=str(error.filename), fix="run its step again"
+            ) from None
+
+    def _map(self, number: int, ending: str, size: int) -> None:
+        path = sidecar(self._store / self._shards[number].stem, ending)
+        found = path.stat().st_size
+        if found != size:
+            raise InputError(f"the file holds {found:,} bytes, the plan says {size:,}", where=str(path), fix=REMEDY)
+        mapped = np.memmap(path, np.uint8, "r")
+        self._files[number, ending] = mapped
+        addresses = self._address_S if ending == TOKENS else self._flag_address_S
+        addresses[number] = mapped.ctypes.data
+
+    def _verify(
+        self,
+        ending: str,
+        first: np.ndarray,
+        checked: np.ndarray,
+        shard_P: np.ndarray,
+        start_P: np.ndarray,
+        end_P: np.ndarray,
+    ) -> None:
+        found = np.empty((AT_ONCE, 2), np.int64)
+        while count := blocks_to_check(first, shard_P, start_P, end_P, SUM_BYTES, checked, found):
+            for place, (number, block) in enumerate(found[:count].tolist()):
+                before = _blocks(self._shards[number].tokens * TOKEN_BYTES) if ending == FLAGS else 0
+                data = self._files[number, ending].data[block * SUM_BYTES : (block + 1) * SUM_BYTES]
+                try:
+                    where = str(sidecar(self._store / self._shards[number].stem, ending))
+                    _check(data, int(self._sums[number][before + block]), block, where)
+                except InputError:
+                    for other, unchecked in found[place:count].tolist():
+                        checked[first[other] + unchecked] = False
+                    raise
+
+
+class RangedTokens:
+    """Shards below any fsspec URL, read by ranges through a cache of bounded size.
+
+    All ranges that a call needs and the cache has not are asked for in one go, which asynchronous stores answer
+    concurrently; reading ahead is calling ahead (`MixLoader(…, ahead=…)`).
+    """
+
+    def __init__(self, root: str, segment: Segment, cache_bytes: int = CACHE_BYTES) -> None:
+        import fsspec  # only a remote store pays for the import
+
+        self._files, self._root = fsspec.core.url_to_fs(root)
+        self._shards = segment.shards
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[tuple[int, str, int], np.ndarray] = OrderedDict()
+        self._held_bytes = 0
+        self._sums: dict[int, np.ndarray] = {}
+
+    def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
+        shards = shard_P.tolist()
+        self._fetch_sums(sorted(set(shards) - self._sums.keys()))
+        spans = [
+            (shard, ending, start * width, (start + length) * width)
+            for shard, start, length in zip(shards, start_P.tolist(), length_P.tolist(), strict=True)
+            for ending, width in ((TOKENS, TOKEN_BYTES), (FLAGS, 1))
+            if ending == TOKENS or self._has_flags(shard)
+        ]
+        needed = {
+            (shard, ending, number): None
+            for shard, ending, start, end in spans
+            for number in range(start // RANGE_BYTES, (end - 1) // RANGE_BYTES + 1)
+        }
+        ranges = self._fetch(list(needed))
+        held = np.empty(sum(-(-(end - start) // TOKEN_BYTES) for *_, start, end in spans) * TOKEN_BYTES, np.uint8)
+        address_P = np.zeros(shard_P.shape[0], np.uint64)
+        flag_address_P = np.zeros(shard_P.shape[0], np.uint64)
+        place, piece = 0, -1
+        for shard, ending, start, end in spans:
+            piece += ending == TOKENS
+            (address_P if ending == TOKENS else flag_address_P)[piece] = held.ctypes.data + place
+            for number in range(start // RANGE_BYTES, (end - 1) // RANGE_BYTES + 1):
+                base = number * RANGE_BYTES
+                part = ranges[shard, ending, number][max(start - base, 0) : end - base]
+                held[place : place + part.shape[0]] = part
+                place += part.shape[0]
+            place = -(-place // TOKEN_BYTES) * TOKEN_BYTES  # tokens are read as whole words
+        return Located(address_P, flag_address_P, held)
+
+    def _has_flags(self, shard: int) -> bool:
+        return self._sums[shard].shape[0] > _blocks(self._shards[shard].tokens * TOKEN_BYTES)
+
+    def _path(self, shard: int, ending: str) -> str:
+        return f"{self._root}/{self._shards[shard].stem}{ending}"
+
+    def _fetch_sums(self, shards: Sequence[int]) -> None:
+        for shard in shards:
+            path = self._path(shard, ".sums")
+            try:
+                self._sums[shard] = _checked_sums(self._files.cat_file(path), self._shards[shard], path)
+            except OSError as error:
+                raise InputError(
+                    f"cannot be read: {error}", where=path, fix="check the store and its credentials"
+                ) from None
+
+    def _fetch(self, needed: list[tuple[int, str, int]]) -> dict[tuple[int, str, int], np.ndarray]:
+        """The ranges, from the cache or the store; the cache keeps those used last, within its size."""
+        found = {key: self._cached[key] for key in needed if key in self._cached}
+        absent = [key for key in needed if key not in found]
+        if absent:
+            paths = [self._path(shard, ending) for shard, ending, _ in absent]
+            bounds = [self._bounds(*key) for key in absent]
+            try:
+                parts = self._files.cat_ranges(paths, [low for low, _ in bounds], [high for _, high in bounds])
+            except OSError as error:
+                raise InputError(f"cannot be read: {error}", where=paths[0], fix="check the store") from None
+            for key, path, bound, part in zip(absent, paths, bounds, parts, strict=True):
+                found[key] = self._verified(key, path, bound, part)
+        for key in needed:
+            if key not in self._cached:
+                self._held_bytes += found[key].shape[0]
+            self._cached[key] = found[key]
+            self._cached.move_to_end(key)
+        while self._held_bytes > self._cache_bytes and self._cached:
+            _, dropped = self._cached.popitem(last=False)
+            self._held_bytes -= dropped.shape[0]
+        return found
+
+    def _bounds(self, shard: int, ending: str, number: int) -> tuple[int, int]:
+        size = self._shards[shard].tokens * (TOKEN_BYTES if ending == TOKENS else 1)
+        return number * RANGE_BYTES, min((number + 1) * RANGE_BYTES, size)
+
+    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: bytes) -> np.ndarray:
+        shard, ending, number = key
+        if len(part) != bound[1] - bound[0]:
+            what = f"{len(part):,} bytes at {bound[0]:,} where the plan says {bound[1] - bound[0]:,}"
+            raise InputError(what, where=path, fix=REMEDY)
+        before = _blocks(self._shards[shard].tokens * TOKEN_BYTES) if ending == FLAGS else 0
+        view = memoryview(part)
+        for start in range(0, len(part), SUM_BYTES):
+            block = (number * RANGE_BYTES + start) // SUM_BYTES
+            _check(view[start : start + SUM_BYTES], int(self._sums[shard][before + block]), block, path)
+        return np.frombuffer(part, np.uint8)

@@ -1,0 +1,107 @@
+"""Counting a segment's pieces as they are planned or read back: by component and kind of document, whole numbers only.
+
+Contract: `Tally.add` takes pieces in any order; the counts are the same. Planned tokens count every repeat; a piece's
+tokens are unique when no earlier segment drew the document and no other piece of this segment has the same tokens.
+Memory: 2 bytes a document of the catalogue. Cost: some 30 million pieces a second.
+
+Shapes: P pieces, D documents, C components, K kinds, B powers of two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mixes.catalog import Catalogue
+
+POWERS = 32  # a document has fewer than 2^31 tokens
+
+
+class Tally:
+    """Running counts of one segment."""
+
+    def __init__(self, catalogue: Catalogue, components: int, context_tokens: int, uses_before_D: np.ndarray) -> None:
+        self.catalogue = catalogue
+        self.context_tokens = context_tokens
+        self.uses_before_D = uses_before_D
+        self.draws_D = np.zeros(catalogue.documents, np.uint16)
+        shape = components, len(catalogue.kinds)
+        self.tokens_CK = np.zeros(shape, np.int64)
+        self.unique_tokens_CK = np.zeros(shape, np.int64)
+        self.documents_CK = np.zeros(shape, np.int64)  # beginnings served
+        self.cut_documents_CK = np.zeros(shape, np.int64)  # served in several pieces or without their end
+        self.cut_pieces_C = np.zeros(components, np.int64)
+        self.pieces_C = np.zeros(components, np.int64)
+        self.drawn_tokens_C = np.zeros(components, np.int64)  # of documents begun, whole
+        self.lengths_KB = np.zeros((len(catalogue.kinds), POWERS), np.int64)  # documents begun, by power of two
+        self.pieces_in_row = np.zeros(1, np.int64)  # rows by their number of pieces
+        # Of documents longer than a row each piece has its own mark; of the others the first draw is enough.
+        self._long = np.flatnonzero(catalogue.length_D > context_tokens)
+        pieces = -(-catalogue.length_D[self._long].astype(np.int64) // context_tokens)
+        self._first_mark = np.concatenate([[0], np.cumsum(pieces)])
+        self._marks = np.zeros(int(self._first_mark[-1]), bool)
+
+    def add(self, row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray) -> None:
+        """Pieces: catalogue row, component, tokens before it in its document, tokens."""
+        _add(
+            row_P, component_P, offset_P, length_P, self.catalogue.length_D, self.catalogue.kind_D, self.uses_before_D,
+            self.draws_D, self._long, self._first_mark, self._marks, self.context_tokens, self.tokens_CK,
+            self.unique_tokens_CK, self.documents_CK, self.cut_documents_CK, self.cut_pieces_C, self.pieces_C,
+            self.drawn_tokens_C, self.lengths_KB,
+        )  # fmt: skip
+
+    def add_rows(self, count_R: np.ndarray) -> None:
+        """Numbers of pieces of some rows."""
+        counted = np.bincount(count_R)
+        size = max(counted.shape[0], self.pieces_in_row.shape[0])
+        grown = np.zeros(size, np.int64)
+        grown[: self.pieces_in_row.shape[0]] = self.pieces_in_row
+        grown[: counted.shape[0]] += counted
+        self.pieces_in_row = grown
+
+    @property
+    def tokens(self) -> int:
+        return int(self.tokens_CK.sum())
+
+    @property
+    def cut_documents(self) -> int:
+        return int(self.cut_documents_CK.sum())
+
+    @property
+    def lost_tokens(self) -> int:
+        """Ends of documents that were served in part."""
+        return int(self.drawn_tokens_C.sum()) - self.tokens
+
+
+@njit(cache=True)
+def _add(
+    row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, length_D: np.ndarray,
+    kind_D: np.ndarray, uses_before_D: np.ndarray, draws_D: np.ndarray, long: np.ndarray, first_mark: np.ndarray,
+    marks: np.ndarray, context: int, tokens_CK: np.ndarray, unique_CK: np.ndarray, documents_CK: np.ndarray,
+    cut_CK: np.ndarray, cut_pieces_C: np.ndarray, pieces_C: np.ndarray, drawn_C: np.ndarray, lengths_KB: np.ndarray,
+) -> None:  # fmt: skip
+    for p in range(row_P.shape[0]):
+        row, component, tokens = row_P[p], component_P[p], np.int64(length_P[p])
+        whole, kind = np.int64(length_D[row]), kind_D[row]
+        tokens_CK[component, kind] += tokens
+        pieces_C[component] += 1
+        if tokens != whole:
+            cut_pieces_C[component] += 1
+        if whole > context:
+            mark = first_mark[np.searchsorted(long, row)] + offset_P[p] // context
+            new = not marks[mark]
+            marks[mark] = True
+        else:
+            new = draws_D[row] == 0
+        if new and uses_before_D[row] == 0:
+            unique_CK[component, kind] += tokens
+        if offset_P[p] == 0:
+            draws_D[row] += 1
+            documents_CK[component, kind] += 1
+            drawn_C[component] += whole
+            cut_CK[component, kind] += tokens < whole
+            power = 0
+            while whole > 1:
+                whole >>= 1
+                power += 1
+            lengths_KB[kind, power] += 1
