@@ -61,7 +61,7 @@ def _pass(side: str, shape: Shape) -> Side:
     def forward_backward() -> tuple[Tensor, Tensor | None, Tensor | None]:
         hidden_BTC.grad = head_VC.grad = None
         if side == "ours":
-            loss, _ = head_cross_entropy(hidden_BTC, head_VC, labels_BT)
+            loss = head_cross_entropy(hidden_BTC, head_VC, labels_BT).mean
         else:
             loss = F.cross_entropy(F.linear(hidden_BTC, head_VC).flatten(0, 1), labels_BT.flatten())
         loss.backward()

@@ -57,6 +57,8 @@ class ModelConfig(Config):
     balance_loss: float = Field(default=1e-4, ge=0)
     expert_bias_rate: float = Field(default=1e-4, ge=0)
     mtp_loss: float = Field(default=0.05, ge=0)
+    # Of the mean squared log-sum-exp of the logits (PaLM, arXiv 2204.02311, section 5: 1e-4); the report names none.
+    z_loss: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def check_sizes_fit(self) -> Self:

@@ -6,7 +6,7 @@ Source: schedule and coefficients follow the K-EXAONE report (arXiv 2601.01739) 
 sizes, weight decay, warm-up and thresholds are not published and are ours.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -24,10 +24,12 @@ __all__ = [
     "OptimizerConfig",
     "ParameterCount",
     "PhaseConfig",
+    "Precision",
     "count_parameters",
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["float32", "bfloat16", "float8"]
 
 
 class ModelChoice(Config):
@@ -57,6 +59,7 @@ class ModelChoice(Config):
     balance_loss: float | None = None
     expert_bias_rate: float | None = None
     mtp_loss: float | None = None
+    z_loss: float | None = None
 
     @field_validator("preset")
     @classmethod
@@ -149,6 +152,7 @@ class PhaseConfig(Config):
     rows_per_batch: int = Field(default=8, gt=0)  # rows of context_tokens in one step, over all ranks
     learning_rate: LearningRate = LearningRate()
     gate: GateConfig | None = None
+    precision: Precision = "float32"  # of activations and products; weights and their state are float32 in all three
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -123,7 +123,7 @@ class _Drafting:
     def _draft(self, hidden_1MC: Tensor, following: list[int]) -> Tensor:
         """The MTP module's distribution of the token after the last of `following`."""
         assert self.model.mtp is not None
-        embeddings = self.model.embedding(torch.tensor([following], device=hidden_1MC.device))
+        embeddings = self.model.embed(torch.tensor([following], device=hidden_1MC.device))
         pieces = zip(hidden_1MC.split(PREFILL_TOKENS, dim=1), embeddings.split(PREFILL_TOKENS, dim=1), strict=True)
         mtp_hidden = [
             self.model.mtp.forward_cached(

@@ -1,4 +1,4 @@
-"""Losses: next token, the token after it (MTP), and balance of experts; logits only a chunk at a time.
+"""Losses: next token, the token after it (MTP), balance of experts, size of logits; logits only a chunk at a time.
 
 Contract: a position is labelled when its target lies in the same document and counts in the loss; losses are means
 over labelled positions (0 when there is none). Log-sum-exp is at least float32.
@@ -9,7 +9,7 @@ Shapes: B rows, T tokens, N = B*T positions, n labelled positions of a chunk, C 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,16 +25,18 @@ CHUNK_ROWS = 128
 
 @dataclass(frozen=True)
 class LossOutput:
-    """`total` is what to differentiate: main + mtp_loss * mtp + balance_loss * balance."""
+    """`total` is what to differentiate: main + mtp_loss * mtp + balance_loss * balance + z_loss * z."""
 
     total: Tensor
     main: Tensor  # nats per labelled token
     mtp: Tensor  # nats per labelled token; 0 without an MTP module
     balance: Tensor  # sum over sparse layers; each layer's share is 1 when perfectly balanced
+    z: Tensor  # mean squared log-sum-exp of the main logits
     token_losses_BT: Tensor  # float, detached: nats at the predicting position, 0 where unlabelled
     labelled_BT: Tensor  # bool
     labelled_tokens: int
     mtp_labelled_tokens: int
+    mtp_agreed: int  # of those, how many times the module's first choice is the one the model makes a token later
     routing: tuple[LayerRouting, ...]
 
 
@@ -44,29 +46,33 @@ def compute_losses(model: MoEModel, token_ids_BT: Tensor, document_ids_BT: Tenso
     `loss_mask_BT` bool says which tokens count as targets; `document_ids_BT` as for the model. Gradients are
     prepared only where autograd is enabled.
     """
+    config = model.config
     output = model(token_ids_BT, document_ids_BT)
     labels_BT = shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=1)
-    main, token_losses_BT = head_cross_entropy(output.hidden_BTC, model.head.weight, labels_BT)
-    balance = sum((layer.balance_loss for layer in output.routing), start=main.new_zeros(()))
-    total = main + model.config.balance_loss * balance
+    main = head_cross_entropy(output.hidden_BTC, model.head.weight, labels_BT, config.z_loss)
+    balance = sum((layer.balance_loss for layer in output.routing), start=main.mean.new_zeros(()))
+    total = main.total + config.balance_loss * balance
 
-    mtp, mtp_labelled_tokens = main.new_zeros(()), 0
+    mtp, mtp_labelled_tokens, mtp_agreed = main.mean.new_zeros(()), 0, 0
     if model.mtp is not None:
         mtp_labels_BT = shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=2)
-        mtp, _ = head_cross_entropy(model.forward_mtp(output, token_ids_BT), model.head.weight, mtp_labels_BT)
-        mtp_labelled_tokens = int((mtp_labels_BT != UNLABELLED).sum())
-        total = total + model.config.mtp_loss * mtp
+        ahead = head_cross_entropy(model.forward_mtp(output, token_ids_BT), model.head.weight, mtp_labels_BT)
+        mtp, mtp_labelled_tokens = ahead.mean, int((mtp_labels_BT != UNLABELLED).sum())
+        mtp_agreed = _agreed(ahead.choices_BT, main.choices_BT, mtp_labels_BT)
+        total = total + config.mtp_loss * mtp
 
     labelled_BT = labels_BT != UNLABELLED
     return LossOutput(
         total=total,
-        main=main,
+        main=main.mean,
         mtp=mtp,
         balance=balance,
-        token_losses_BT=token_losses_BT,
+        z=main.z,
+        token_losses_BT=main.losses_BT,
         labelled_BT=labelled_BT,
         labelled_tokens=int(labelled_BT.sum()),
         mtp_labelled_tokens=mtp_labelled_tokens,
+        mtp_agreed=mtp_agreed,
         routing=output.routing,
     )
 
@@ -84,59 +90,104 @@ def shifted_labels(token_ids_BT: Tensor, document_ids_BT: Tensor, loss_mask_BT: 
     return labels_BT
 
 
-def head_cross_entropy(hidden_BTC: Tensor, head_VC: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy over labelled positions, and the detached losses [B,T] of each."""
+def _agreed(drafts_BT: Tensor, choices_BT: Tensor, mtp_labels_BT: Tensor) -> int:
+    """Places where greedy drafting would keep the draft: both choose the same token for the same place."""
+    same_BT = drafts_BT[:, :-1] == choices_BT[:, 1:]
+    return int((same_BT & (mtp_labels_BT[:, :-1] != UNLABELLED)).sum())
+
+
+class HeadLoss(NamedTuple):
+    """Cross-entropy of the head's logits with the labels."""
+
+    total: Tensor  # mean + z_loss * z, to be differentiated
+    mean: Tensor  # over labelled positions; to be differentiated where there is no z
+    z: Tensor  # detached mean of squared log-sum-exp
+    losses_BT: Tensor  # detached, 0 where unlabelled
+    choices_BT: Tensor  # int64: the most likely token, UNLABELLED where unlabelled
+
+
+def head_cross_entropy(hidden_BTC: Tensor, head_VC: Tensor, labels_BT: Tensor, z_loss: float = 0.0) -> HeadLoss:
+    """The loss of `hidden` through the head; products in the precision of `hidden`, gradients in each one's own."""
     hidden_NC, labels_N = hidden_BTC.flatten(0, 1), labels_BT.flatten()
     if torch.is_grad_enabled():
-        mean, losses_N = _HeadCrossEntropy.apply(hidden_NC, head_VC, labels_N)
-        return mean, losses_N.view_as(labels_BT)
-    losses_N = hidden_NC.new_zeros(labels_N.shape, dtype=_loss_dtype(hidden_NC))
-    for rows_n in _labelled_chunks(labels_N):
-        losses_N[rows_n] = _chunk_losses(hidden_NC[rows_n], head_VC, labels_N[rows_n])[0]
-    return losses_N.sum() / _count(labels_N), losses_N.view_as(labels_BT)
+        total, mean, z, losses_N, choices_N = _HeadCrossEntropy.apply(hidden_NC, head_VC, labels_N, z_loss)
+    else:
+        losses_N = hidden_NC.new_zeros(labels_N.shape, dtype=_loss_dtype(hidden_NC))
+        choices_N, z_N = torch.full_like(labels_N, UNLABELLED), torch.zeros_like(losses_N)
+        low_VC = head_VC.to(hidden_NC.dtype)
+        for rows_n in _labelled_chunks(labels_N):
+            chunk = _chunk_losses(hidden_NC[rows_n], low_VC, labels_N[rows_n])
+            losses_N[rows_n], choices_N[rows_n], z_N[rows_n] = chunk.losses_n, chunk.choices_n, chunk.logsumexp_n**2
+        mean, z = losses_N.sum() / _count(labels_N), z_N.sum() / _count(labels_N)
+        total = mean + z_loss * z
+    return HeadLoss(total, mean, z, losses_N.view_as(labels_BT), choices_N.view_as(labels_BT))
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
-    """(mean loss, loss per position) of hidden @ head^T; both gradients of the mean are made in the forward pass."""
+    """Loss of hidden @ head^T; both gradients of mean + z_loss * z are made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_NC: Tensor, head_VC: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden_NC: Tensor, head_VC: Tensor, labels_N: Tensor, z_loss: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         dtype = _loss_dtype(hidden_NC)
+        low_VC = head_VC.to(hidden_NC.dtype)
         losses_N = hidden_NC.new_zeros(labels_N.shape, dtype=dtype)
+        z_N, choices_N = torch.zeros_like(losses_N), torch.full_like(labels_N, UNLABELLED)
         hidden_gradient = torch.zeros_like(hidden_NC)
         head_gradient = torch.zeros_like(head_VC, dtype=dtype)
         count = _count(labels_N)
         for rows_n in _labelled_chunks(labels_N):
             hidden_nC, labels_n = hidden_NC[rows_n], labels_N[rows_n]
-            losses_N[rows_n], exponentials_nV, sums_n = _chunk_losses(hidden_nC, head_VC, labels_n)
-            # d mean / d logits: (softmax - one-hot) / count
-            gradient_nV = exponentials_nV.div_((sums_n * count)[:, None])
+            chunk = _chunk_losses(hidden_nC, low_VC, labels_n)
+            losses_N[rows_n], choices_N[rows_n], z_N[rows_n] = chunk.losses_n, chunk.choices_n, chunk.logsumexp_n**2
+            # d (mean + z_loss * z) / d logits: (softmax * (1 + 2 z_loss * log-sum-exp) - one-hot) / count
+            scale_n = (1 + 2 * z_loss * chunk.logsumexp_n) / (chunk.sums_n * count)
+            gradient_nV = chunk.exponentials_nV.mul_(scale_n[:, None])
             gradient_nV[torch.arange(len(labels_n), device=labels_n.device), labels_n] -= 1 / count
             gradient_nV = gradient_nV.to(hidden_NC.dtype)
-            hidden_gradient[rows_n] = gradient_nV @ head_VC
-            if head_VC.dtype == dtype:
+            hidden_gradient[rows_n] = gradient_nV @ low_VC
+            if hidden_nC.dtype == dtype:
                 head_gradient.addmm_(gradient_nV.t(), hidden_nC)
             else:  # sums over chunks stay in float32
                 head_gradient += gradient_nV.t() @ hidden_nC
         ctx.save_for_backward(hidden_gradient, head_gradient.to(head_VC.dtype))
-        ctx.mark_non_differentiable(losses_N)
-        return losses_N.sum() / count, losses_N
+        mean, z = losses_N.sum() / count, z_N.sum() / count
+        outputs = mean + z_loss * z, mean.clone(), z, losses_N, choices_N
+        ctx.has_z = z_loss > 0
+        ctx.mark_non_differentiable(*outputs[2:])
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_gradient, head_gradient = ctx.saved_tensors
-        scale = gradients[0]
-        return hidden_gradient * scale.to(hidden_gradient.dtype), head_gradient * scale.to(head_gradient.dtype), None
+        # Without z, total and mean are one value, so whichever was differentiated counts.
+        scale = gradients[0] if ctx.has_z else gradients[0] + gradients[1]
+        return (
+            hidden_gradient * scale.to(hidden_gradient.dtype),
+            head_gradient * scale.to(head_gradient.dtype),
+            None,
+            None,
+        )
 
 
-def _chunk_losses(hidden_nC: Tensor, head_VC: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses [n], and what softmax is made of: exp(logit - max) [n,V] and its sums [n]; at least float32."""
+class _Chunk(NamedTuple):
+    losses_n: Tensor
+    logsumexp_n: Tensor
+    choices_n: Tensor
+    exponentials_nV: Tensor  # exp(logit - max)
+    sums_n: Tensor  # of the exponentials
+
+
+def _chunk_losses(hidden_nC: Tensor, head_VC: Tensor, labels_n: Tensor) -> _Chunk:
+    """Losses of a chunk and what its softmax is made of; at least float32."""
     logits_nV = (hidden_nC @ head_VC.t()).to(_loss_dtype(hidden_nC))
-    highest_n1 = logits_nV.amax(-1, keepdim=True)
+    highest_n1, choices_n1 = logits_nV.max(-1, keepdim=True)
     target_n = (logits_nV.gather(1, labels_n[:, None]) - highest_n1).squeeze(1)
     exponentials_nV = logits_nV.sub_(highest_n1).exp_()
     sums_n = exponentials_nV.sum(-1)
-    return sums_n.log() - target_n, exponentials_nV, sums_n
+    log_n = sums_n.log()
+    return _Chunk(log_n - target_n, log_n + highest_n1.squeeze(1), choices_n1.squeeze(1), exponentials_nV, sums_n)
 
 
 def _labelled_chunks(labels_N: Tensor) -> tuple[Tensor, ...]:

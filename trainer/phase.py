@@ -40,6 +40,7 @@ from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
+from trainer.precision import set_precision
 from trainer.schedule import learning_rate_at
 
 CHECKPOINTS_PER_SEGMENT = 3  # when not told: enough to lose a third of a short run at most
@@ -149,6 +150,7 @@ def train_segment(
     with deterministic():
         torch.manual_seed(seed)
         model = build_model(model_config, vocabulary_size, seed, execution.device)
+        set_precision(model, phase.precision)
         optimizer = build_optimizer(model, optimizer_config)
         if place is not None:
             restore(place, model, optimizer)

@@ -95,7 +95,7 @@ def test_masks_grow_linearly_with_the_row() -> None:
         layout = layout_of(torch.zeros(1, tokens, dtype=torch.int32), 32)
         assert layout.block_mask is not None
         sizes.append(layout.block_mask.numel())
-    assert sizes == [256 * 64, 1024 * 64, 4096 * 64]
+    assert sizes == [256 * 48, 1024 * 48, 4096 * 48]
 
 
 def test_rope_depends_on_distance_only() -> None:

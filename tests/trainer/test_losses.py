@@ -44,7 +44,8 @@ def test_chunks_give_the_loss_and_gradients_of_full_logits(
     head = torch.randn(50, 8, dtype=dtype, requires_grad=True)
     labels = torch.randint(0, 50, (2, 20))
     labels[0, 3:9] = UNLABELLED
-    mean, token_losses = head_cross_entropy(hidden, head, labels)
+    found = head_cross_entropy(hidden, head, labels)
+    mean, token_losses = found.mean, found.losses_BT
     logits = (hidden @ head.t()).flatten(0, 1)
     reference = F.cross_entropy(logits, labels.flatten(), ignore_index=UNLABELLED)
     torch.testing.assert_close(mean, reference)
@@ -54,16 +55,20 @@ def test_chunks_give_the_loss_and_gradients_of_full_logits(
     theirs = torch.autograd.grad(3 * reference, (hidden, head))
     torch.testing.assert_close(mine, theirs)
     with torch.no_grad():
-        evaluated, evaluated_tokens = head_cross_entropy(hidden, head, labels)
-    torch.testing.assert_close(evaluated, mean)
-    torch.testing.assert_close(evaluated_tokens, token_losses)
+        evaluated = head_cross_entropy(hidden, head, labels)
+    torch.testing.assert_close(evaluated.mean, mean)
+    torch.testing.assert_close(evaluated.losses_BT, token_losses)
+    assert torch.equal(evaluated.choices_BT, found.choices_BT)
+    chosen = logits.argmax(-1).where(labels.flatten() != UNLABELLED, UNLABELLED)
+    assert torch.equal(found.choices_BT.flatten(), chosen)
 
 
 def test_logits_in_bfloat16_are_summed_in_float32() -> None:
     hidden = torch.randn(1, 30, 8).bfloat16().requires_grad_()
     head = torch.randn(50, 8).bfloat16().requires_grad_()
     labels = torch.randint(0, 50, (1, 30))
-    mean, token_losses = head_cross_entropy(hidden, head, labels)
+    found = head_cross_entropy(hidden, head, labels)
+    mean, token_losses = found.mean, found.losses_BT
     assert mean.dtype == token_losses.dtype == torch.float32
     exact = F.cross_entropy((hidden.double() @ head.double().t())[0], labels[0])
     assert abs(mean.item() - exact.item()) < 0.02
@@ -143,6 +148,33 @@ def test_peak_memory_is_far_below_full_logits() -> None:
     head = torch.randn(vocabulary, 8, requires_grad=True)
     labels = torch.randint(0, vocabulary, (1, tokens))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        head_cross_entropy(hidden, head, labels)[0].backward()
+        head_cross_entropy(hidden, head, labels).mean.backward()
     largest = max(event.self_cpu_memory_usage for event in profile.events() or [])
     assert largest <= tokens * vocabulary * 4 / 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_z_loss_is_the_mean_squared_log_sum_exp(dtype: torch.dtype) -> None:
+    hidden = torch.randn(1, 20, 8, dtype=dtype, requires_grad=True)
+    head = torch.randn(50, 8, dtype=dtype, requires_grad=True)
+    labels = torch.randint(0, 50, (1, 20))
+    labels[0, 4:7] = UNLABELLED
+    found = head_cross_entropy(hidden, head, labels, z_loss=0.3)
+    logits = (hidden @ head.t())[0]
+    z = (logits.logsumexp(-1) ** 2)[labels[0] != UNLABELLED].mean()
+    reference = F.cross_entropy(logits, labels[0], ignore_index=UNLABELLED) + 0.3 * z
+    torch.testing.assert_close(found.z, z.detach())
+    torch.testing.assert_close(found.total, reference)
+    mine, theirs = (torch.autograd.grad(value, (hidden, head)) for value in (found.total, reference))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_drafts_agree_where_both_choose_the_same_token(model: MoEModel) -> None:
+    """Against full logits: the module's choice at t and the model's at t+1 are of the same place."""
+    ids, documents, mask = batch(model)
+    out = compute_losses(model, ids, documents, mask)
+    output = model(ids, documents)
+    drafts = model.logits(model.forward_mtp(output, ids)).argmax(-1)
+    choices = model.logits(output.hidden_BTC).argmax(-1)
+    labelled = shifted_labels(ids, documents, mask, ahead=2) != UNLABELLED
+    assert out.mtp_agreed == int((labelled[:, :-1] & (drafts[:, :-1] == choices[:, 1:])).sum())

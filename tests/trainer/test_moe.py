@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trainer.config import ModelConfig
 from trainer.model.model import MoEModel, build_model
-from trainer.model.moe import MoE, Routing, expert_product, routing_statistics
+from trainer.model.moe import MoE, Routing, routing_statistics
+from trainer.model.products import expert_product
 
 
 def slow_moe(moe: MoE, x_NC: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def slow_moe(moe: MoE, x_NC: Tensor) -> Tensor:
 def test_experts_are_the_definition_forward_and_backward(model: MoEModel, dtype: torch.dtype) -> None:
     moe = model.sparse_layers()[1].to(dtype)
     x = torch.randn(2, 7, 32, dtype=dtype, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    ours, routing = moe(x)
+    ours, routing = moe(x, torch.zeros_like(x))
     reference = slow_moe(moe, x.flatten(0, 1)).view_as(x)
     torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
     assert routing.experts_Nk.shape == (14, 3)
@@ -46,7 +47,7 @@ def test_gradients_are_exact_in_double_precision(model: MoEModel) -> None:
     """Numerical differentiation of the whole layer, away from the points where a choice flips."""
     moe = model.sparse_layers()[1].double()
     x = torch.randn(1, 3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: moe(x)[0], (x,), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: moe(x, x)[0], (x,), fast_mode=True)
 
 
 def test_an_expert_without_tokens_is_no_trouble() -> None:

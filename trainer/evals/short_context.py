@@ -61,7 +61,7 @@ def short_context_loss(model: MoEModel, held_out: HeldOutRows) -> float:
         document_ids = torch.from_numpy(held_out.document_ids_RT[start : start + rows_per_batch]).to(device)
         hidden = model(token_ids, document_ids).hidden_BTC
         labels = shifted_labels(token_ids, document_ids, document_ids != PADDING_ID, ahead=1)
-        _, losses = head_cross_entropy(hidden, model.head.weight, labels)
+        losses = head_cross_entropy(hidden, model.head.weight, labels).losses_BT
         nats += float(losses.double().sum())
         labelled += int((labels != UNLABELLED).sum())
     model.train(was_training)

@@ -11,7 +11,7 @@ from trainer.model.attention import Attention
 from trainer.model.cache import DecodeStep, LayerCache
 from trainer.model.layout import RowLayout
 from trainer.model.linear import MLP, RMSNorm
-from trainer.model.moe import MoE, RoutingStatistics, routing_statistics
+from trainer.model.moe import MoE, Routing, RoutingStatistics, routing_statistics
 
 
 class Block(nn.Module):
@@ -28,18 +28,18 @@ class Block(nn.Module):
 
     def forward(self, x_BTC: Tensor, layout: RowLayout) -> tuple[Tensor, RoutingStatistics | None]:
         """The new residual stream, and what was routed (None for a dense layer)."""
-        x_BTC = x_BTC + self.attention(self.attention_norm(x_BTC), layout)
-        normed = self.feed_forward_norm(x_BTC)
-        if isinstance(self.feed_forward, MLP):
-            return x_BTC + self.feed_forward(normed), None
-        update, routing = self.feed_forward(normed)
-        return x_BTC + update, routing_statistics(routing, layout.valid_BT)
+        mixed = self.attention(self.attention_norm(x_BTC), layout)
+        x_BTC, routing = self._fed_forward(x_BTC, mixed)
+        return x_BTC, None if routing is None else routing_statistics(routing, layout.valid_BT)
 
     def forward_cached(self, x_BMC: Tensor, step: DecodeStep, cache: LayerCache) -> Tensor:
         """The new residual stream of M new tokens after those in `cache`."""
-        x_BMC = x_BMC + self.attention.forward_cached(self.attention_norm(x_BMC), step, cache)
-        normed = self.feed_forward_norm(x_BMC)
+        mixed = self.attention.forward_cached(self.attention_norm(x_BMC), step, cache)
+        return self._fed_forward(x_BMC, mixed)[0]
+
+    def _fed_forward(self, x_BTC: Tensor, mixed_BTC: Tensor) -> tuple[Tensor, Routing | None]:
+        """The stream after attention's update and the feed-forward's."""
+        x_BTC, normed = self.feed_forward_norm.after_adding(x_BTC, mixed_BTC)
         if isinstance(self.feed_forward, MLP):
-            return x_BMC + self.feed_forward(normed)
-        update, _ = self.feed_forward(normed)
-        return x_BMC + update
+            return x_BTC + self.feed_forward(normed), None
+        return self.feed_forward(normed, x_BTC)

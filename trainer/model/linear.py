@@ -1,24 +1,35 @@
-"""Weights and norms the layers are built from: fused projections that remember their parts, and RMSNorm.
+"""Weights and norms the layers are built from: projections that remember their parts, RMSNorm and the SwiGLU MLP.
 
-Contract: no biases. A module with fused rows says in `fused_rows` how its weight's rows divide into matrices, so
-that the optimiser and the export treat each part as the matrix it is.
+Contract: no biases. Weights stay in the precision they are kept in; a product is made in that of its input, or in
+eight bits where `trainer.precision` has put such a product in. A module with fused rows says in `fused_rows` how its
+weight's rows divide into matrices, so that the optimiser and the export treat each part as the matrix it is.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.model.fused import add_rms_norm, rms_norm, swiglu
+from trainer.model.products import matrix_product
 
-class FusedLinear(nn.Module):
-    """Several projections of the same input as one product; y = x W^T, W [sum(parts), in]."""
 
-    def __init__(self, in_features: int, parts: tuple[int, ...]) -> None:
+class Linear(nn.Module):
+    """y = x W^T, W [out, in]."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(sum(parts), in_features))
-        self.fused_rows: dict[str, tuple[int, ...]] = {"weight": parts}
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.product = matrix_product
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        return self.product(x, self.weight)
+
+
+class FusedLinear(Linear):
+    """Several projections of the same input as one product; W [sum(parts), in]."""
+
+    def __init__(self, in_features: int, parts: tuple[int, ...]) -> None:
+        super().__init__(in_features, sum(parts))
+        self.fused_rows: dict[str, tuple[int, ...]] = {"weight": parts}
 
 
 class RMSNorm(nn.Module):
@@ -30,7 +41,11 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
+
+    def after_adding(self, x: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+        """(x + update, its norm), in one pass where the device has a kernel for it."""
+        return add_rms_norm(x, update, self.weight, self.eps)
 
 
 class MLP(nn.Module):
@@ -39,8 +54,7 @@ class MLP(nn.Module):
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
         self.gate_up = FusedLinear(hidden_size, (intermediate_size, intermediate_size))
-        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.down = Linear(intermediate_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        return self.down(swiglu(self.gate_up(x)))

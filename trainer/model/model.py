@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.core.rng import derive_seed
@@ -17,7 +16,7 @@ from trainer.architecture import ModelConfig
 from trainer.model.block import Block
 from trainer.model.cache import DecodeStep, LayerCache
 from trainer.model.layout import RowLayout, row_layout
-from trainer.model.linear import RMSNorm
+from trainer.model.linear import Linear, RMSNorm
 from trainer.model.moe import MoE, RoutingStatistics
 from trainer.model.mtp import MTPModule
 from trainer.model.rope import rotary_tables
@@ -29,6 +28,7 @@ class LayerRouting(NamedTuple):
     layer: int
     counts_E: Tensor  # int64, padding not counted
     balance_loss: Tensor  # scalar, not yet weighted
+    entropy: Tensor  # scalar, detached: of the router's scores, 1 when they are all alike
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class MoEModel(nn.Module):
             for layer_type, feed_forward_type in zip(config.layer_types, config.feed_forward_types, strict=True)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = nn.Linear(config.hidden_size, vocabulary_size, bias=False)
+        self.head = Linear(config.hidden_size, vocabulary_size)
         if config.tie_embeddings:
-            self.head.weight = self.embedding.weight
+            self.tie()
         self.mtp = MTPModule(config) if config.mtp_layers else None
+        self.activation_dtype: torch.dtype | None = None  # of the residual stream; None: the weights'
 
     def forward(self, token_ids_BT: Tensor, document_ids_BT: Tensor) -> ModelOutput:
         """Hidden states of packed rows.
@@ -64,7 +65,7 @@ class MoEModel(nn.Module):
         """
         config = self.config
         layout = row_layout(document_ids_BT, config.window_tokens, config.head_dim, config.rope_theta)
-        x_BTC = self.embedding(token_ids_BT)
+        x_BTC = self.embed(token_ids_BT)
         routing: list[LayerRouting] = []
         for index, block in enumerate(self.layers):
             x_BTC, statistics = block(x_BTC, layout)
@@ -81,11 +82,20 @@ class MoEModel(nn.Module):
         """
         assert self.mtp is not None
         next_BT = torch.cat([token_ids_BT[:, 1:], token_ids_BT[:, -1:]], dim=1)
-        return self.mtp(output.hidden_BTC, self.embedding(next_BT), output.layout)
+        return self.mtp(output.hidden_BTC, self.embed(next_BT), output.layout)
+
+    def tie(self) -> None:
+        """One weight for embedding and head."""
+        assert isinstance(self.embedding.weight, nn.Parameter)
+        self.head.weight = self.embedding.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., V] of [..., C]. Holds every logit: for a few positions at a time."""
-        return F.linear(hidden, self.head.weight)
+        return self.head(hidden)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """The tokens' embeddings in the activations' precision, which every later product follows."""
+        return self.embedding(token_ids).to(self.activation_dtype or self.embedding.weight.dtype)
 
     def new_cache(self) -> list[LayerCache]:
         """An empty cache for `forward_cached`, one entry a layer."""
@@ -105,7 +115,7 @@ class MoEModel(nn.Module):
         `padding_B` int64 is how many of each row's first tokens are padding. Holds a mask of M x (tokens so far).
         """
         step = self.decode_step(cache[0].end_position, token_ids_BM.shape[1], padding_B)
-        x_BMC = self.embedding(token_ids_BM)
+        x_BMC = self.embed(token_ids_BM)
         for block, layer_cache in zip(self.layers, cache, strict=True):
             assert isinstance(block, Block)
             x_BMC = block.forward_cached(x_BMC, step, layer_cache)
@@ -139,7 +149,7 @@ def build_model(config: ModelConfig, vocabulary_size: int, seed: int, device: st
         return model
     model.to_empty(device=device)
     if config.tie_embeddings:
-        model.head.weight = model.embedding.weight
+        model.tie()
     initialize(model, seed)
     return model
 

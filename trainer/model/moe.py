@@ -8,15 +8,18 @@ Source: DeepSeek-V3 (arXiv 2412.19437, sections 2.1.2 and 2.1.3) as used by K-EX
 Shapes: B rows, T tokens a row, N = B*T tokens, k experts per token, R = N*k routed rows, E experts, C width.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.architecture import ModelConfig
+from trainer.model.fused import combine_experts, gather_tokens, swiglu
 from trainer.model.linear import MLP
+from trainer.model.products import expert_product
 
 WEIGHT_SUM_FLOOR = 1e-20  # keeps the normalisation finite when all chosen scores underflow
 
@@ -34,6 +37,16 @@ class RoutingStatistics(NamedTuple):
 
     counts_E: Tensor  # int64: tokens sent to each expert
     balance_loss: Tensor  # scalar, not yet weighted; 1 when every row is perfectly balanced
+    entropy: Tensor  # scalar, detached: of the normalised scores, mean over tokens, 1 when they are all alike
+
+
+class Route(NamedTuple):
+    """How rows of tokens become rows of experts."""
+
+    token_R: Tensor  # int64: the token of each row in expert order
+    places_Nk: Tensor  # int64: where a token's rows are in expert order
+    counts_E: Tensor  # int64
+    ends_E: Tensor  # int32: expert e's rows end before this
 
 
 class Router(nn.Module):
@@ -85,11 +98,11 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(experts, 2 * width, hidden))
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
         self.fused_rows: dict[str, tuple[int, ...]] = {"gate_up": (width, width)}
+        self.product = expert_product
 
     def forward(self, x_RC: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, expert e's ending before `ends_E[e]` (int32), through their experts: [R, C]."""
-        gate, up = expert_product(x_RC, self.gate_up, ends_E).chunk(2, dim=-1)
-        return expert_product(F.silu(gate) * up, self.down, ends_E)
+        return self.product(swiglu(self.product(x_RC, self.gate_up, ends_E)), self.down, ends_E)
 
 
 class MoE(nn.Module):
@@ -101,20 +114,26 @@ class MoE(nn.Module):
         self.experts = Experts(config)
         self.shared = MLP(config.hidden_size, config.expert_intermediate_size * config.num_shared_experts)
 
-    def forward(self, x_BTC: Tensor) -> tuple[Tensor, Routing]:
+    def forward(self, x_BTC: Tensor, residual_BTC: Tensor) -> tuple[Tensor, Routing]:
+        """residual + what the experts make of x, and who was sent where."""
         x_NC = x_BTC.flatten(0, 1)
         routing = self.router(x_NC)
-        expert_of_row = routing.experts_Nk.flatten()
-        order_R = expert_of_row.argsort(stable=True)  # row in expert order -> row in token order
-        inverse_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
-        counts_E = torch.bincount(expert_of_row, minlength=len(self.router.expert_bias))
-        ends_E = counts_E.cumsum(0).to(torch.int32)
+        route = dispatch_route(routing.experts_Nk, len(self.router.expert_bias))
+        rows_RC = gather_tokens(x_NC, route.token_R, route.places_Nk)
+        y_RC = self.experts(rows_RC, route.ends_E)
+        shared_NC = self.shared(x_NC)
+        out_NC = combine_experts(residual_BTC.flatten(0, 1), shared_NC, y_RC, route.places_Nk, routing.weights_Nk)
+        return out_NC.view_as(x_BTC), routing
 
-        sorted_RC = _Dispatch.apply(x_NC, order_R, inverse_R, routing.experts_Nk.shape[1])
-        y_RC = _Reorder.apply(self.experts(sorted_RC, ends_E), inverse_R, order_R)
-        y_NkC = y_RC.unflatten(0, routing.experts_Nk.shape)
-        routed_NC = (y_NkC * routing.weights_Nk.unsqueeze(-1)).sum(1).to(x_BTC.dtype)
-        return routed_NC.view_as(x_BTC) + self.shared(x_BTC), routing
+
+def dispatch_route(experts_Nk: Tensor, experts: int) -> Route:
+    """Rows in order of expert, of equal experts in order of token."""
+    expert_of_row = experts_Nk.flatten()
+    order_R = expert_of_row.argsort(stable=True)  # row in expert order -> row in token order
+    places = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
+    counts_E = torch.bincount(expert_of_row, minlength=experts)
+    ends_E = counts_E.cumsum(0).to(torch.int32)
+    return Route(order_R // experts_Nk.shape[1], places.view_as(experts_Nk), counts_E, ends_E)
 
 
 def routing_statistics(routing: Routing, valid_BT: Tensor) -> RoutingStatistics:
@@ -136,43 +155,14 @@ def routing_statistics(routing: Routing, valid_BT: Tensor) -> RoutingStatistics:
     share_BTE = share_NE.view(rows, row_tokens, experts) * valid_BT.unsqueeze(-1)
     probability_BE = share_BTE.sum(1) / tokens_B1
     frequency_BE = counts_BE * (experts / per_token) / tokens_B1
-    return RoutingStatistics(counts_BE.sum(0), (frequency_BE * probability_BE).sum(1).mean())
+    balance_loss = (frequency_BE * probability_BE).sum(1).mean()
+    return RoutingStatistics(counts_BE.sum(0), balance_loss, _entropy(share_NE.detach(), valid_BT))
 
 
-def expert_product(x_RC: Tensor, weight_EOC: Tensor, ends_E: Tensor) -> Tensor:
-    """x W_e^T for each expert's rows, [R, O]: the grouped kernel, or a loop where it has none (float64)."""
-    if x_RC.dtype in (torch.float32, torch.bfloat16):
-        return F.grouped_mm(x_RC, weight_EOC.transpose(-2, -1), offs=ends_E)
-    counts = ends_E.diff(prepend=ends_E.new_zeros(1)).tolist()
-    # unbind, not indexing: the backward of `weight[e]` makes a full-size zero gradient for every expert.
-    parts = zip(x_RC.split(counts), weight_EOC.unbind(0), strict=True)
-    return torch.cat([F.linear(rows, weight) for rows, weight in parts])
-
-
-class _Dispatch(torch.autograd.Function):
-    """Copy each token's row to its k places in expert order; backward gathers and adds, without scattering."""
-
-    @staticmethod
-    def forward(ctx: Any, x_NC: Tensor, order_R: Tensor, inverse_R: Tensor, per_token: int) -> Tensor:
-        ctx.save_for_backward(inverse_R)
-        ctx.per_token = per_token
-        return x_NC[order_R // per_token]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (inverse_R,) = ctx.saved_tensors
-        return gradients[0][inverse_R].unflatten(0, (-1, ctx.per_token)).sum(1), None, None, None
-
-
-class _Reorder(torch.autograd.Function):
-    """rows[order] for a permutation; backward gathers with its inverse."""
-
-    @staticmethod
-    def forward(ctx: Any, rows_RC: Tensor, order_R: Tensor, inverse_R: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse_R)
-        return rows_RC[order_R]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inverse_R,) = ctx.saved_tensors
-        return gradients[0][inverse_R], None, None
+def _entropy(share_NE: Tensor, valid_BT: Tensor) -> Tensor:
+    """Mean entropy of the rows over that of equal shares."""
+    experts = share_NE.shape[1]
+    if experts == 1:
+        return share_NE.new_ones(())
+    nats_N = torch.special.entr(share_NE).sum(-1) / math.log(experts)
+    return (nats_N * valid_BT.flatten()).sum() / valid_BT.sum().clamp(min=1)

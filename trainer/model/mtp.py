@@ -13,7 +13,7 @@ from trainer.architecture import ModelConfig
 from trainer.model.block import Block
 from trainer.model.cache import DecodeStep, LayerCache
 from trainer.model.layout import RowLayout
-from trainer.model.linear import RMSNorm
+from trainer.model.linear import Linear, RMSNorm
 
 
 class MTPModule(nn.Module):
@@ -23,7 +23,7 @@ class MTPModule(nn.Module):
         super().__init__()
         self.embedding_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hidden_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.projection = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+        self.projection = Linear(2 * config.hidden_size, config.hidden_size)
         self.block = Block(config, "full_attention", "dense")
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
