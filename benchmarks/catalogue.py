@@ -29,8 +29,8 @@ BENCHMARKS: dict[str, Entry] = {
         Entry(
             "bounds",
             "benchmarks.bounds:run",
-            "words and blocks beside a memory scan and UTF-8 decoding",
-            ("memory scan", "UTF-8 decoding"),
+            "words, blocks and deduplications beside UTF-8 decoding and a memory scan",
+            ("UTF-8 decoding", "memory scan"),
         ),
         Entry(
             "clustering",
@@ -60,7 +60,25 @@ BENCHMARKS: dict[str, Entry] = {
             "dedupe",
             "benchmarks.dedupe:run",
             "text to survivors of near-duplicate removal",
-            ("datasketch MinHashLSH", "rensa RMinHashLSH"),
+            ("datatrove's four stages", "datasketch MinHashLSH", "rensa RMinHashLSH"),
+        ),
+        Entry(
+            "exact",
+            "benchmarks.exact:run",
+            "Parquet to survivors of exact deduplication",
+            ("datatrove ExactDedup",),
+        ),
+        Entry(
+            "substring",
+            "benchmarks.substring:run",
+            "Parquet to Parquet without repeated substrings, and peak memory",
+            ("pydivsufsort", "pydivsufsort between datatrove's ES blocks"),
+        ),
+        Entry(
+            "memory",
+            "benchmarks.memory:run",
+            "peak memory of a worker with documents of 64 MB, by stage",
+            ("1 GiB",),
         ),
         Entry(
             "lid",

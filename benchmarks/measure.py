@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -63,6 +64,24 @@ def _peak_above_start(imported: Callable[..., Callable[[], Side]], arguments: tu
     CLEAR.write_text(RESET_PEAK)
     side()
     return _resident_mib("VmHWM") - start
+
+
+def worker_memory(imported: Callable[..., Callable[[], Side]], *arguments: Any) -> Spread:
+    """MiB that a whole worker takes at its peak, imports and its own children and all; as `peak_memory` otherwise."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return Spread.of([pool.submit(_peak_with_children, imported, arguments).result()])
+
+
+def _peak_with_children(imported: Callable[..., Callable[[], Side]], arguments: tuple[Any, ...]) -> float:
+    side = imported(*arguments)()
+    gc.collect()
+    CLEAR.write_text(RESET_PEAK)
+    side()
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+    return _resident_mib("VmHWM") + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _resident_mib(name: str) -> float:

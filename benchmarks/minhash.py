@@ -23,11 +23,12 @@ from benchmarks.measure import Side, interleaved
 from benchmarks.peers import against, peer
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
+from stages.dedup.methods import MinhashConfig
 from stages.dedup.signatures import shingles, signatures
 
 NAME = "minhash"
-VALUES = 112  # 14 bands of 8
-SHINGLE = 5
+BANDS, ROWS, SHINGLE = MinhashConfig().bands, MinhashConfig().rows, MinhashConfig().shingle
+VALUES = BANDS * ROWS  # 112, as many as datatrove's default
 PAIRS = 40
 WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")
 SEED = 1

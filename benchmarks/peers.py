@@ -28,6 +28,7 @@ INSTALL: dict[str, str] = {
     "nltk": EXTRA,
     "olmo_core": EXTRA,
     "py3langid": "pip install -e .",
+    "pydivsufsort": EXTRA,
     "pyvi": EXTRA,
     "reasoning_gym": EXTRA,
     "rensa": EXTRA,
@@ -37,6 +38,7 @@ INSTALL: dict[str, str] = {
     "pip install boto3 brotli python-snappy zstd catalogue omegaconf",
     "sudachipy": EXTRA,
     "tiktoken": EXTRA,
+    "tokenizers": "pip install -e .",
     "tldextract": EXTRA,
     "torchvision": "pip install torchvision --index-url https://download.pytorch.org/whl/cpu",  # streaming imports it
     "xxhash": "pip install 'xxhash<4'",

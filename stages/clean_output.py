@@ -195,8 +195,8 @@ def opened(folder: Path, shard: int, stored: StoredSignals | None = None) -> Gen
     """The output of shard number `shard` of a step; on an error nothing is left."""
     name = f"{shard:05d}.parquet"
     with ExitStack() as stack:
-        kept = stack.enter_context(_writer(folder / "documents" / name, DOCUMENT_SCHEMA))
-        dropped = stack.enter_context(_writer(folder / "dropped" / name, DROPPED_SCHEMA))
+        kept = stack.enter_context(table_writer(folder / "documents" / name, DOCUMENT_SCHEMA))
+        dropped = stack.enter_context(table_writer(folder / "dropped" / name, DROPPED_SCHEMA))
         output = ShardOutput(kept, dropped, stored)
         yield output
         output.write_signals(folder / "signals" / name)
@@ -204,7 +204,8 @@ def opened(folder: Path, shard: int, stored: StoredSignals | None = None) -> Gen
 
 
 @contextmanager
-def _writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
+def table_writer(path: Path, schema: pa.Schema) -> Generator[TableWriter]:
+    """A Parquet file that appears under its name when it is whole."""
     repeating: Any = [name for name in schema.names if name in _REPEATING]  # the stubs know only booleans
     with (
         atomic_path(path) as partial,

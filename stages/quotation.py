@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from stages.dedup.segment import LONE, MARK, code_point, mix64
+from stages.characters import mix64, point_at, size_at
+from stages.dedup.segment import LONE, MARK
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _LENGTHS = 64  # most tokens in a gram, plus one
@@ -138,7 +139,7 @@ def folded_characters(data: np.ndarray, start: int, end: int, kinds: np.ndarray,
     count = 0
     at = start
     while at < end:
-        point, size = code_point(data, at)
+        point, size = point_at(data, at), size_at(data, at)
         at += size
         if point < kinds.shape[0] and kinds[point] != 0:
             out[count] = np.uint64(folds[point])
@@ -186,7 +187,7 @@ def search_parts(
     count, place = 0, 0
     at = start
     while at < end:
-        point, size = code_point(data, at)
+        point, size = point_at(data, at), size_at(data, at)
         at += size
         if point < kinds.shape[0] and kinds[point] != 0:
             character = np.uint64(folds[point])
@@ -239,7 +240,7 @@ def token_starts(data: np.ndarray, start: int, end: int, kinds: np.ndarray) -> n
     before = 0
     at = start
     while at < end:
-        point, size = code_point(data, at)
+        point, size = point_at(data, at), size_at(data, at)
         kind = np.int64(kinds[point]) if point < kinds.shape[0] else 0
         kind = before if kind == MARK else kind
         if kind != 0 and (kind != before or kind == LONE) and not (kind == LONE and kinds[point] == MARK):
@@ -257,7 +258,7 @@ def character_starts(data: np.ndarray, start: int, end: int, kinds: np.ndarray) 
     count = 0
     at = start
     while at < end:
-        point, size = code_point(data, at)
+        point, size = point_at(data, at), size_at(data, at)
         if point < kinds.shape[0] and kinds[point] != 0:
             out[count] = at
             count += 1

@@ -123,7 +123,7 @@ def document_parts(
         Part(
             block,
             f"stages.{block}",
-            2,
+            3,
             FilterConfig(reason=block),
             "stages.dedup.survivors:WORK",
             reads_documents=True,

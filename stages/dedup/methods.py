@@ -108,7 +108,7 @@ def paragraphs_parts(config: ParagraphsConfig, where: str) -> tuple[Part, ...]:
         Part(
             "hashes.paragraphs",
             "stages.dedup.paragraph_hashes",
-            1,
+            2,
             config,
             "stages.dedup.paragraphs:SIGN",
             reads_documents=True,
@@ -117,7 +117,7 @@ def paragraphs_parts(config: ParagraphsConfig, where: str) -> tuple[Part, ...]:
         Part(
             "dedup.paragraphs",
             "stages.dedup.paragraphs",
-            1,
+            2,
             config,
             "stages.dedup.paragraphs:CUT",
             reads_documents=True,
@@ -132,19 +132,19 @@ def substring_parts(config: SubstringConfig, where: str) -> tuple[Part, ...]:
     module = "stages.dedup.substrings"
     found = {"anchors": "anchors.substring", "shared": "shared.substring"}
     return (
-        Part("anchors.substring", "stages.dedup.anchors", 1, config, f"{module}:FIND_ANCHORS", reads_documents=True),
+        Part("anchors.substring", "stages.dedup.anchors", 2, config, f"{module}:FIND_ANCHORS", reads_documents=True),
         Part(
             "shared.substring",
-            "stages.dedup.shared_items",
+            "stages.dedup.shared_anchors",
             1,
             Config(),
-            "stages.dedup.spans:SHARED",
+            f"{module}:SORT_ANCHORS",
             after={"items": "anchors.substring"},
         ),
         Part(
             "windows.substring",
             "stages.dedup.windows",
-            1,
+            2,
             config,
             f"{module}:HASH_WINDOWS",
             reads_documents=True,
@@ -154,7 +154,7 @@ def substring_parts(config: SubstringConfig, where: str) -> tuple[Part, ...]:
         Part(
             "dedup.substring",
             "stages.dedup.substring",
-            1,
+            2,
             config,
             f"{module}:CUT",
             reads_documents=True,

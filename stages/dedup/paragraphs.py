@@ -3,7 +3,7 @@
 Contract: a paragraph is a line; two are equal when their words are, whatever their case, punctuation and spacing
 (`stages.dedup.segment`, as CCNet's normalised paragraphs, Wenzek et al. 2019, section 3.1). It is cut with the blank
 lines after it. Steps: `hashes.paragraphs` hashes (a shard each), `copies.paragraphs` finds copies by range of hashes,
-`dedup.paragraphs` cuts. Cost: 300 MB/s for hashing; memory one input shard.
+`dedup.paragraphs` cuts. Cost: 300 MB/s for hashing; memory one batch of texts.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, read_table
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
-from stages.dedup.pieces import Ranges, write_without
-from stages.dedup.segment import WEIGHTS, mix64, segment, tables
-from stages.dedup.sign import document_records, input_files, known_signals
+from stages.characters import mix64
+from stages.dedup.batches import table_batches
+from stages.dedup.pieces import write_without
+from stages.dedup.segment import WEIGHTS, segment, tables
+from stages.dedup.sign import Records, input_files
 from stages.dedup.signatures import text_buffers
-from stages.dedup.spans import FOLDER, found_items, open_items, write_items
+from stages.dedup.spans import FOLDER, FOUND, ItemsWriter, found_items, open_items
 from stages.dedup.survivors import merged_facts
 
 REASON = "dedup.paragraphs"
@@ -87,14 +88,12 @@ class SignWork:
         return len(input_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        files = input_files(task)
-        table = read_table(files[shard], DOCUMENT_SCHEMA, ["id", "text", "cluster_size"])
-        keys, ranges = paragraphs(table["text"], task.config.minimum_words)
-        signal = task.config.quality_signal
-        known = known_signals(files) if signal else set[str]()
-        counts = np.bincount(ranges[:, 0], minlength=table.num_rows)
-        write_items(task.folder, shard, keys, counts, document_records(table, files[shard], signal, known))
-        return ShardResult(counts={"paragraphs": keys.shape[0]})
+        records, items = Records(task, shard), ItemsWriter(task.folder, shard)
+        for table in table_batches(records.file, ("id", "text", "cluster_size")):
+            keys, ranges = paragraphs(table["text"], task.config.minimum_words)
+            items.add(keys, np.bincount(ranges[:, 0], minlength=table.num_rows), records.of(table))
+        items.finish()
+        return ShardResult(counts={"paragraphs": items.items})
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         return {}
@@ -107,14 +106,15 @@ class CutWork:
         return len(input_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        items = open_items(task.inputs[FOLDER].folder)
-        copies = found_items(items, task.inputs["copies"].folder, shard)
+        items = open_items(task.inputs[FOLDER].folder).of_shard(shard)
+        copies = found_items(items, task.inputs["copies"].folder / FOUND)
+        firsts = np.cumsum([0, *items.counts()])
 
-        def found(table: pa.Table) -> Ranges:
+        def found(table: pa.Table, row: int) -> np.ndarray:
             keys, ranges = paragraphs(table["text"], task.config.minimum_words)
-            assert keys.shape[0] == items.first_nodes[shard + 1] - items.first_nodes[shard], "another text was hashed"
-            chosen = ranges[copies]
-            return chosen[:, 0], chosen[:, 1], chosen[:, 2]
+            first, last = firsts[row], firsts[row + table.num_rows]
+            assert keys.shape[0] == last - first, "another text was hashed"
+            return ranges[copies[slice(*np.searchsorted(copies, (first, last)))] - first]
 
         return write_without(task, shard, REASON, found)
 

@@ -17,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
+from stages.characters import mix64, point_at, size_at
+
 SEPARATOR, WORD, HANGUL, LONE, MARK = 0, 1, 2, 3, 4
 TABLE_SIZE = 0x40000  # planes 0 to 3 hold every letter; what lies above separates
 WEIGHTS = np.array([0, 2, 3, 1, 0], np.uint8)
@@ -60,32 +62,6 @@ def tables() -> Tables:
     return Tables(kind, fold)
 
 
-@njit(cache=True, inline="always")
-def mix64(x: np.uint64) -> np.uint64:
-    """The splitmix64 finaliser."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(cache=True, inline="always")
-def code_point(data: np.ndarray, at: int) -> tuple[np.int64, int]:
-    """(code point, bytes) of the valid UTF-8 sequence at `at`."""
-    first = np.int64(data[at])
-    if first < 0x80:
-        return first, 1
-    if first < 0xE0:
-        return ((first & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), 2
-    if first < 0xF0:
-        return ((first & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F), 3
-    return (
-        ((first & 0x07) << 18)
-        | ((np.int64(data[at + 1]) & 0x3F) << 12)
-        | ((np.int64(data[at + 2]) & 0x3F) << 6)
-        | (np.int64(data[at + 3]) & 0x3F)
-    ), 4
-
-
 @njit(cache=True)
 def segment(
     data: np.ndarray, start: int, end: int, kinds: np.ndarray, folds: np.ndarray
@@ -101,8 +77,8 @@ def segment(
     state = np.uint64(0)
     at = start
     while at < end:
-        point, size = code_point(data, at)
-        at += size
+        point = point_at(data, at)
+        at += size_at(data, at)
         kind = 0
         if point < kinds.shape[0]:
             kind = np.int64(kinds[point])

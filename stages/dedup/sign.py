@@ -3,7 +3,8 @@
 Contract: the only step of a deduplication that reads texts, and each once: it writes the signature files
 (`stages.dedup.keyfiles`) from which every later comparison is made, this run's and those of later crawls. Works:
 `MINHASH` (near-duplicates), `TEXT` (equal NFC texts and messages), `URL` (equal canonical URLs; documents without a URL
-have no keys). Equal texts and URLs are compared by 128-bit hashes. Memory: one input shard.
+have no keys). Equal texts and URLs are compared by 128-bit hashes. Memory: one batch of texts, and
+the shard's signature files.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
+from pipeline.core.documents import document_files
 from pipeline.core.errors import ConfigError, InputError, nearest
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
+from stages.dedup.batches import table_batches
 from stages.dedup.keyfiles import DOCUMENT, id_numbers, write_keys
 from stages.dedup.layout import DOCUMENTS
 from stages.dedup.methods import MinhashKeys, TextKeys, UrlKeys
@@ -54,13 +56,19 @@ class SignWork:
         return len(input_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        files = input_files(task)
-        table = read_table(files[shard], DOCUMENT_SCHEMA, ["id", "cluster_size", *self._columns])
-        known = known_signals(files) if task.config.quality_signal else set[str]()
-        documents = document_records(table, files[shard], task.config.quality_signal, known)
-        signs = self._sign(table, task.config)
-        write_keys(task.folder, shard, documents, signs.checks, signs.keys, signs.rows)
-        return ShardResult(counts={"signed": table.num_rows, "with_keys": signs.rows.shape[0]})
+        records = Records(task, shard)
+        documents: list[np.ndarray] = []
+        signs: list[Signs] = []
+        rows: list[np.ndarray] = []
+        count = 0
+        for table in table_batches(records.file, ("id", "cluster_size", *self._columns)):
+            documents.append(records.of(table))
+            signs.append(self._sign(table, task.config))
+            rows.append(signs[-1].rows + count)
+            count += table.num_rows
+        checks, keys = (np.concatenate([getattr(one, name) for one in signs]) for name in ("checks", "keys"))
+        write_keys(task.folder, shard, np.concatenate(documents), checks, keys, np.concatenate(rows))
+        return ShardResult(counts={"signed": count, "with_keys": keys.shape[0]})
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         return {}
@@ -113,16 +121,30 @@ def _equal(hashes: Sequence[str], rows: np.ndarray) -> Signs:
     return Signs(checks, keys[rows], rows)
 
 
-def document_records(table: pa.Table, file: Path, signal: str, known: set[str]) -> np.ndarray:
-    ids = id_numbers(table["id"], str(file))
-    out = np.zeros(table.num_rows, DOCUMENT)
-    out["high"], out["low"] = ids[:, 0], ids[:, 1]
-    if "text" in table.column_names:  # texts are not read to find equal ones: those are of one size
-        out["size"] = np.diff(text_buffers(table["text"])[1])
-    out["cluster_size"] = table["cluster_size"].fill_null(1).to_numpy()
-    if signal:
-        out["quality"] = _quality(table["id"].to_pylist(), signals_file(file), signal, known)
-    return out
+class Records:
+    """What is known of the documents of an input shard beside their texts.
+
+    Raises:
+        ConfigError: No input has the quality signal that is asked for.
+    """
+
+    def __init__(self, task: StepTask, shard: int) -> None:
+        files = input_files(task)
+        self.file = files[shard]
+        signal = task.config.quality_signal
+        self._quality = _quality(self.file, signal, known_signals(files)) if signal else None
+
+    def of(self, table: pa.Table) -> np.ndarray:
+        """[rows] records of `DOCUMENT`; texts are not read to find equal ones, which are of one size."""
+        ids = id_numbers(table["id"], str(self.file))
+        out = np.zeros(table.num_rows, DOCUMENT)
+        out["high"], out["low"] = ids[:, 0], ids[:, 1]
+        if "text" in table.column_names:
+            out["size"] = np.diff(text_buffers(table["text"])[1])
+        out["cluster_size"] = table["cluster_size"].fill_null(1).to_numpy()
+        if self._quality is not None:
+            out["quality"] = [self._quality.get(identity, NO_QUALITY) for identity in table["id"].to_pylist()]
+        return out
 
 
 def known_signals(files: Sequence[Path]) -> set[str]:
@@ -131,7 +153,8 @@ def known_signals(files: Sequence[Path]) -> set[str]:
     return {name for file in found if file.is_file() for name in pq.read_schema(file).names} - {"id"}
 
 
-def _quality(ids: Sequence[str], file: Path, signal: str, known: set[str]) -> np.ndarray:
+def _quality(file: Path, signal: str, known: set[str]) -> dict[str, int]:
+    """Id -> quality of the documents of a shard that have one."""
     if signal not in known:
         close = nearest(signal, sorted(known))
         raise ConfigError(
@@ -139,12 +162,12 @@ def _quality(ids: Sequence[str], file: Path, signal: str, known: set[str]) -> np
             where="quality_signal",
             fix=f"{f'did you mean `{close}`? ' if close else ''}known: {', '.join(sorted(known)) or 'none'}",
         )
-    if not file.is_file() or signal not in pq.read_schema(file).names:
-        return np.full(len(ids), NO_QUALITY, np.int64)
-    part = pq.read_table(file, columns=["id", signal]).drop_null()
+    signals = signals_file(file)
+    if not signals.is_file() or signal not in pq.read_schema(signals).names:
+        return {}
+    part = pq.read_table(signals, columns=["id", signal]).drop_null()
     scaled = np.rint(part[signal].to_numpy() * QUALITY_STEPS).astype(np.int64)
-    found = dict(zip(part["id"].to_pylist(), scaled.tolist(), strict=True))
-    return np.array([found.get(identity, NO_QUALITY) for identity in ids], np.int64)
+    return dict(zip(part["id"].to_pylist(), scaled.tolist(), strict=True))
 
 
 MINHASH = SignWork(("text", "messages", "lang"), _minhash)

@@ -17,7 +17,8 @@ import pyarrow as pa
 from numba import njit
 
 from pipeline.core.rng import derive_seed
-from stages.dedup.segment import mix64, segment, tables
+from stages.characters import mix64
+from stages.dedup.segment import segment, tables
 
 BIG = np.uint32(0xFFFFFFFF)
 

@@ -3,13 +3,14 @@
 Contract: output shard k holds the survivors of input shard k (roles in ascending order, files in order), with the
 sizes of their clusters, and the signals of the survivors where the input has any. Rows are removed by id: a shard whose
 ids are not the ones the clusters were made of is refused. Reason: the block's name (`.earlier` added where the document
-kept is an earlier crawl's), detail: the id of the document kept. Memory: one shard.
+kept is an earlier crawl's), detail: the id of the document kept. Memory: a batch of documents and one row group.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.core.documents import (
-    DOCUMENT_SCHEMA,
-    DROPPED_SCHEMA,
-    read_table,
-    write_documents,
-    write_dropped,
-    write_table,
-)
+from pipeline.core.documents import DOCUMENT_SCHEMA, DROPPED_SCHEMA, write_table
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
+from stages.block import pc, with_columns
+from stages.clean_output import KEPT_SAMPLES, SAMPLE_BYTES, TableWriter, table_writer
+from stages.dedup.batches import table_batches
 from stages.dedup.clusters import read_decisions
 from stages.dedup.layout import CLUSTERS
 from stages.dedup.sign import SIGNALS, input_files, signals_file
 from stages.dedup.signatures import text_bytes
 
 UNDETERMINED = "und"  # BCP-47, of a document whose language was never identified
-KEPT_SAMPLES = 50  # dropped texts kept a reason and shard
 
 
 class SurvivorsWork:
@@ -45,55 +41,102 @@ class SurvivorsWork:
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
         file = input_files(task)[shard]
-        table = read_table(file, DOCUMENT_SCHEMA)
         decisions = read_decisions(task.inputs[CLUSTERS].folder, shard)
-        _check(table, decisions, file)
-        rows = decisions["row"].to_numpy()
-        is_kept = decisions["kept"].to_numpy()
-        sizes = table["cluster_size"].fill_null(1).to_numpy().astype(np.int64)
-        sizes[rows] = decisions["cluster_size"].to_numpy()
-        stays = np.ones(table.num_rows, bool)
-        stays[rows[~is_kept]] = False
-        place = DOCUMENT_SCHEMA.get_field_index("cluster_size")
-        kept = table.set_column(place, DOCUMENT_SCHEMA.field(place), pa.array(sizes, pa.int32()))
-        kept = kept.filter(pa.array(stays))
-        gone = decisions.filter(pa.array(~is_kept))
-        reason = task.config.reason
-        reasons = [f"{reason}.earlier" if earlier else reason for earlier in gone["earlier"].to_pylist()]
-        dropped = dropped_table(table, gone["row"].to_numpy(), reasons, gone["keeper"].to_pylist())
-        write_documents(task.folder, shard, kept)
-        write_dropped(task.folder, shard, dropped)
-        write_signals(task.folder, shard, file, kept)
-        return shard_result(table, kept, dropped)
+        decided = decisions["row"].to_numpy()
+        first = 0
+        with filtered(task.folder, shard, file) as output:
+            for table in table_batches(file):
+                part = decisions.slice(*_within(decided, first, first + table.num_rows))
+                rows = part["row"].to_numpy() - first
+                _check(table, rows, part, file)
+                sizes = table["cluster_size"].fill_null(1).to_numpy().astype(np.int64)
+                sizes[rows] = part["cluster_size"].to_numpy()
+                is_gone = ~part["kept"].to_numpy()
+                gone = part.filter(pa.array(is_gone))
+                reason = task.config.reason
+                reasons = [f"{reason}.earlier" if earlier else reason for earlier in gone["earlier"].to_pylist()]
+                changed = with_columns(table, {"cluster_size": pa.array(sizes, pa.int32())})
+                output.add(table, changed, rows[is_gone], reasons, gone["keeper"].to_pylist())
+                first += table.num_rows
+            if decided.shape[0] and decided[-1] >= first:
+                raise _changed(file)
+            return output.result()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         return merged_facts(results)
 
 
-def dropped_table(table: pa.Table, rows: np.ndarray, reasons: Sequence[str], details: Sequence[str]) -> pa.Table:
-    """`DROPPED_SCHEMA` rows for some rows of a document table; the first texts of each reason are kept."""
-    part = table.take(pa.array(rows))
-    seen: Counter[str] = Counter()
-    texts: list[str | None] = []
-    for row, reason in enumerate(reasons):
-        seen[reason] += 1
-        texts.append(part["text"][row].as_py() if seen[reason] <= KEPT_SAMPLES else None)
-    columns = {
-        **{name: part[name] for name in ("id", "source", "url", "lang")},
-        "reason": pa.array(list(reasons), pa.string()),
-        "detail": pa.array(list(details), pa.string()),
-        "text": pa.array(texts, pa.large_string()),
-    }
-    return pa.table(columns).cast(DROPPED_SCHEMA)
+class FilteredShard:
+    """One output shard as batches come: what stays, what goes and why; `filtered` makes one."""
+
+    def __init__(self, kept: TableWriter, dropped: TableWriter) -> None:
+        self._kept = kept
+        self._dropped = dropped
+        self._results: list[ShardResult] = []
+        self._seen: Counter[str] = Counter()
+        self._sample_bytes = 0
+        self.staying: list[pa.ChunkedArray] = []  # ids
+
+    def add(
+        self, before: pa.Table, changed: pa.Table, gone: np.ndarray, reasons: Sequence[str], details: Sequence[str]
+    ) -> None:
+        """A batch as it came and as it is now; its rows `gone` do not stay."""
+        stays = np.ones(changed.num_rows, bool)
+        stays[gone] = False
+        kept = changed.filter(pa.array(stays)) if gone.shape[0] else changed
+        dropped = self._dropped_table(before, gone, reasons, details)
+        self._results.append(shard_result(before, kept, dropped))
+        self.staying.append(kept["id"])
+        self._kept.add(kept)
+        self._dropped.add(dropped)
+
+    def result(self) -> ShardResult:
+        """The batches' results added up."""
+        total: dict[str, Any] = {}
+        for result in self._results:
+            _add(total, {name: getattr(result, name) for name in ("counts", "dropped", "licenses", "facts")})
+        return ShardResult(**_in_order(total))
+
+    def _dropped_table(
+        self, table: pa.Table, rows: np.ndarray, reasons: Sequence[str], details: Sequence[str]
+    ) -> pa.Table:
+        """`DROPPED_SCHEMA` rows; the first texts of each reason are kept."""
+        part = table.select(["id", "source", "url", "lang", "text"]).take(pa.array(rows))
+        texts: list[str | None] = []
+        for row, (reason, size) in enumerate(zip(reasons, pc.binary_length(part["text"]).to_pylist(), strict=True)):
+            self._seen[reason] += 1
+            is_sample = self._seen[reason] <= KEPT_SAMPLES and self._sample_bytes + size <= SAMPLE_BYTES
+            self._sample_bytes += size if is_sample else 0
+            texts.append(part["text"][row].as_py() if is_sample else None)
+        columns = {
+            **{name: part[name] for name in ("id", "source", "url", "lang")},
+            "reason": pa.array(list(reasons), pa.string()),
+            "detail": pa.array(list(details), pa.string()),
+            "text": pa.array(texts, pa.large_string()),
+        }
+        return pa.table(columns).cast(DROPPED_SCHEMA)
 
 
-def write_signals(folder: Path, shard: int, file: Path, kept: pa.Table) -> None:
-    """Hand the signals of the survivors of document shard `file` on."""
-    if signals_file(file).is_file():
-        signals = pq.read_table(signals_file(file))
-        staying = set(kept["id"].to_pylist())
-        mask = pa.array([identity in staying for identity in signals["id"].to_pylist()], pa.bool_())
-        write_table(folder / SIGNALS / f"{shard:05d}.parquet", signals.filter(mask))
+@contextmanager
+def filtered(folder: Path, shard: int, file: Path) -> Generator[FilteredShard]:
+    """The output of a step that gives the documents of shard `file` on, with the signals of those that stay."""
+    name = f"{shard:05d}.parquet"
+    with (
+        table_writer(folder / "documents" / name, DOCUMENT_SCHEMA) as kept,
+        table_writer(folder / "dropped" / name, DROPPED_SCHEMA) as dropped,
+    ):
+        output = FilteredShard(kept, dropped)
+        yield output
+        if signals_file(file).is_file():
+            signals = pq.read_table(signals_file(file))
+            staying = pa.chunked_array(output.staying, pa.string())
+            write_table(folder / SIGNALS / name, signals.filter(pc.is_in(signals["id"], value_set=staying)))
+
+
+def _within(rows: np.ndarray, first: int, last: int) -> tuple[int, int]:
+    """(offset, length) of the ascending rows in [first, last)."""
+    begin, end = np.searchsorted(rows, (first, last)).tolist()
+    return begin, end - begin
 
 
 def merged_facts(results: Sequence[ShardResult]) -> dict[str, Any]:
@@ -134,12 +177,18 @@ def shard_result(table: pa.Table, kept: pa.Table, dropped: pa.Table) -> ShardRes
     )
 
 
-def _check(table: pa.Table, decisions: pa.Table, file: Path) -> None:
-    rows = decisions["row"]
-    inside = len(rows) == 0 or int(rows[-1].as_py()) < table.num_rows  # they ascend
-    if not inside or table["id"].take(rows).to_pylist() != decisions["id"].to_pylist():
-        fix = "run the steps again from the one that writes these documents"
-        raise InputError("documents changed while they were deduplicated", where=str(file), fix=fix)
+def _check(table: pa.Table, rows: np.ndarray, decisions: pa.Table, file: Path) -> None:
+    if table["id"].take(pa.array(rows)).to_pylist() != decisions["id"].to_pylist():
+        raise _changed(file)
+
+
+def _changed(file: Path) -> InputError:
+    fix = "run the steps again from the one that writes these documents"
+    return InputError("documents changed while they were deduplicated", where=str(file), fix=fix)
+
+
+def _in_order(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _in_order(value) if isinstance(value, Mapping) else value for key, value in sorted(table.items())}
 
 
 def _count(values: Sequence[str]) -> dict[str, int]:

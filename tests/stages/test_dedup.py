@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
+from dedup_texts import prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,29 +26,6 @@ from stages.dedup.signatures import band_keys, shingles, signatures
 
 DATA = Path(os.environ.get("SEODANG_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 DATATROVE_RECORD = np.dtype([("values", "<u8", (8,)), ("document", "<u4")])
-WORDS = [
-    "the",
-    "river",
-    "snow",
-    "melts",
-    "water",
-    "spring",
-    "mountain",
-    "village",
-    "bridge",
-    "stone",
-    "summer",
-    "winter",
-    "market",
-    "horse",
-    "road",
-    "bread",
-]
-
-
-def prose(seed: int, words: int = 120) -> str:
-    generator = random.Random(seed)
-    return " ".join(generator.choice(WORDS) + str(generator.randrange(40)) for _ in range(words))
 
 
 @pytest.mark.parametrize(

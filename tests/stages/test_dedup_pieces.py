@@ -8,32 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from dedup_run import Row, Run, row
+from dedup_texts import pieced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.documents import read_table, text_hash
+from pipeline.core.documents import text_hash
 from pipeline.core.record import read_record
-from stages.dedup import spans
-from stages.dedup.anchors import anchors, byte_values, covered, window_hashes
+from stages.dedup import batches, spans
+from stages.dedup.anchors import MIXED, anchors, byte_values, cut_ranges, powers, window_hashes
 from stages.dedup.paragraphs import paragraphs
-from stages.dedup.spans import open_items
-from stages.dedup.substrings import shared_runs
+from stages.dedup.substrings import text_anchors
 
 NOTICE = "This page is part of the town archive; please ask the clerk before you copy any of it."
-ALPHABETS = ("abcdefghij ", "가나다라마바사 ", "ab", "\U0001f40d\U0001f99cx")
-
-
-def pieced(seed: int, documents: int, pieces: int = 12, length: int = 40) -> list[Row]:
-    """Documents put together from few pieces of text, so that much is repeated at odd places."""
-    dice = random.Random(seed)
-    alphabet = dice.choice(ALPHABETS)
-    stock = ["".join(dice.choice(alphabet) for _ in range(dice.randint(3, length))) for _ in range(pieces)]
-    return [
-        row(str(number), "".join(dice.choice(stock) for _ in range(dice.randint(0, 9)))) for number in range(documents)
-    ]
 
 
 def brute_force(rows: list[Row], window: int) -> dict[str, str]:
@@ -59,14 +47,18 @@ def starts_of_characters(data: bytes) -> list[int]:
     return [k for k in range(len(data)) if data[k] & 0xC0 != 0x80] + [len(data)]
 
 
-@settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 10_000), shards=st.integers(1, 3), ranges=st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), shards=st.integers(1, 3), ranges=st.integers(1, 5), part=st.sampled_from((3, 10**6))
+)
 def test_substrings_are_cut_as_by_brute_force(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, shards: int, ranges: int
+    tmp_path_factory: pytest.TempPathFactory, seed: int, shards: int, ranges: int, part: int
 ) -> None:
     rows = pieced(seed, 9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spans, "RANGE_ITEMS", 200 // ranges)
+        patch.setattr(spans, "PART_ITEMS", part)
+        patch.setattr(batches, "BATCH_BYTES", 100 * part)
         parts = [rows[i::shards] for i in range(shards)]
         done = Run(tmp_path_factory.mktemp("s"), parts, "dedup.substring", minimum_bytes=32).make()
     expected = brute_force(rows, 32)
@@ -81,36 +73,45 @@ def test_substrings_are_cut_as_by_brute_force(
     )
 
 
-def test_repeated_windows_are_those_of_a_suffix_array(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeated", ["-", "ab", "the same line again\n", "한 줄을 또 한 번 쓴다. "])
+def test_a_short_period_is_cut_to_its_first_window(tmp_path: Path, repeated: str) -> None:
+    """Every window of such a text has its own anchor; those that repeat the one before are one item."""
+    rows = [row("a", f"Once: {repeated * 2000}"), row("b", f"Twice {repeated * 1000} and no more.")]
+    done = Run(tmp_path, [rows], "dedup.substring").make()
+    assert {one["id"]: one["text"] for one in done.kept} == brute_force(rows, 200)
+    assert read_record(done.folder("anchors.substring")).counts["anchors"] < 200
+
+
+def test_cut_bytes_are_those_of_a_suffix_array(tmp_path: Path) -> None:
     pydivsufsort = pytest.importorskip("pydivsufsort")
     window = 48
     rows = pieced(7, 40, pieces=30, length=90)
     done = Run(tmp_path, [rows], "dedup.substring", minimum_bytes=window).make()
+    rows.sort(key=lambda one: (-len(one["text"].encode()), one["id"]))  # the best first
     texts = [one["text"].encode() for one in rows]
     joined = np.frombuffer(b"\xff".join(texts) + b"\xff", np.uint8).copy()
     suffixes = pydivsufsort.divsufsort(joined)
     common = pydivsufsort.kasai(joined, suffixes)
-    repeated: set[int] = set()
-    for k in np.flatnonzero(common[:-1] >= window):
-        repeated |= {int(suffixes[k]), int(suffixes[k + 1])}
     firsts = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    inside = {
-        (int(document), int(place - firsts[document]))
-        for place in repeated
-        for document in [np.searchsorted(firsts, place, side="right") - 1]
-        if place + window < firsts[document + 1]
+    gone = np.zeros(joined.shape[0], bool)
+    group: list[int] = []
+    for place, length in zip(suffixes.tolist(), common.tolist(), strict=True):
+        if place + window < firsts[np.searchsorted(firsts, place, side="right")]:  # a window inside of a document
+            group.append(place)
+        if length < window:
+            for copy in sorted(group)[1:]:
+                gone[copy : copy + window] = True
+            group = []
+    assert gone.sum() > 1000
+    cut = {
+        one["id"]: b"".join(
+            text[a:b] for a, b in pairwise(starts_of_characters(text)) if not gone[first + a : first + b].all()
+        ).decode()
+        for one, text, first in zip(rows, texts, firsts, strict=False)
     }
-    node = done.graph.node("windows.substring")
-    table = read_table(node_documents(done), pq.read_schema(node_documents(done)), ["text"])
-    runs = [runs for _, runs in shared_runs(done.graph.task(node), 0, table["text"])]
-    places = [(k, s) for k, run in enumerate(runs) for first, last in run for s in range(first, last + 1)]
-    _, nodes = open_items(node.folder).of_range(0, 1 << 64)
-    assert {places[item] for item in nodes} == inside
-    assert len(inside) > 1000
-
-
-def node_documents(done: Run) -> Path:
-    return done.input / "documents" / "00000.parquet"
+    assert {one["id"]: one["text"] for one in done.kept} == {
+        one["id"]: cut[one["id"]] for one in rows if cut[one["id"]].strip() or not one["text"]
+    }
 
 
 def test_equal_text_elsewhere_in_the_document_is_not_touched(tmp_path: Path) -> None:
@@ -124,29 +125,38 @@ def test_equal_text_elsewhere_in_the_document_is_not_touched(tmp_path: Path) -> 
     }
 
 
-def test_memory_of_anchors_does_not_grow_with_the_text() -> None:
-    """About one anchor in a quarter of the window, whatever the text."""
-    text = np.frombuffer(random.Random(3).randbytes(400_000), np.uint8)
-    keys, runs = np.empty(text.shape[0], np.uint64), np.empty((text.shape[0], 2), np.int64)
-    count = anchors(text, 100, 200, byte_values(), keys, runs)
-    assert count == pytest.approx(text.shape[0] * 2 / 102, rel=0.05)
-    starts = runs[:count]
-    assert starts[0, 0] == 0
-    assert starts[-1, 1] == text.shape[0] - 200
-    assert (starts[1:, 0] == starts[:-1, 1] + 1).all()  # every window has one anchor
+def test_every_window_has_one_anchor() -> None:
+    """Two in (window - gram + 2) places of random text, the windows one run after the other."""
+    generator = np.random.default_rng(3)
+    texts = [generator.integers(97, 123, size, np.uint8).tobytes().decode() for size in (100_000, 199, 0, 200)]
+    found = text_anchors(pa.array(texts, pa.large_string()), 200)
+    assert found.counts.tolist() == [pytest.approx(100_000 * 2 / 102, rel=0.05), 0, 0, 1]
+    assert found.spans.tolist() == found.lengths.tolist()  # nothing is repeated
+    assert np.add.reduceat(found.spans, [0, found.counts[0]]).tolist() == [100_000 - 199, 1]
+
+
+def test_anchors_and_regions_do_not_depend_on_what_is_around() -> None:
+    piece = "".join(random.Random(4).choices("abcdefg ", k=2000))
+    found = text_anchors(pa.array([piece, f"before {piece}", f"{piece} after"], pa.large_string()), 200)
+    firsts = np.cumsum([0, *found.counts])
+    pairs = [set(zip(found.keys[a:b].tolist(), found.checks[a:b].tolist(), strict=True)) for a, b in pairwise(firsts)]
+    assert all(len(pairs[0] - other) <= 1 for other in pairs[1:])  # the run that the edge is in
 
 
 def test_more_anchors_than_room_are_counted() -> None:
-    text = np.zeros(1000, np.uint8)
-    keys, runs = np.empty(10, np.uint64), np.empty((10, 2), np.int64)
-    assert anchors(text, 16, 32, byte_values(), keys, runs) == 1000 - 32 + 1
+    text = np.random.default_rng(5).integers(0, 256, 1000, np.uint8)
+    columns = [np.empty(5, kind) for kind in (np.uint64, np.uint64, np.uint16, np.uint32)]
+    counts = np.zeros(1, np.int64)
+    found = anchors(text, np.array([0, 1000]), 16, 32, byte_values(), powers(), *columns, counts)
+    assert found == counts[0] == pytest.approx(1000 * 2 / 18, rel=0.3)
 
 
 def test_window_hashes_roll_like_hashes_from_scratch() -> None:
     text = np.frombuffer(random.Random(1).randbytes(300), np.uint8)
     rolled, apart = np.empty(200, np.uint64), np.empty(200, np.uint64)
-    assert window_hashes(text, 100, np.array([[0, 199]]), byte_values(), rolled) == 200
-    window_hashes(text, 100, np.array([[k, k] for k in range(0, 200, 2)]), byte_values(), apart)
+    assert window_hashes(text, 100, np.array([0]), np.array([200]), byte_values(), powers(), rolled) == 200
+    starts = np.arange(0, 200, 2)
+    window_hashes(text, 100, starts, np.ones(100, np.uint16), byte_values(), powers(), apart)
     assert (rolled[::2] == apart[:100]).all()
     assert np.unique(rolled).shape[0] == 200
 
@@ -156,10 +166,14 @@ def test_window_hashes_roll_like_hashes_from_scratch() -> None:
 def test_only_whole_characters_are_cut(text: str, places: list[int]) -> None:
     data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
     window = min(5, data.shape[0])
-    starts = np.array(sorted({place % (data.shape[0] - window + 1) for place in places}), np.int64)
-    out = np.empty((starts.shape[0], 2), np.int64)
+    windows = data.shape[0] - window + 1
+    starts = np.array(sorted({place % windows for place in places}), np.int64)
+    room = np.empty((starts.shape[0] + 2, 3), np.int64)
+    offsets, firsts, run = np.array([0, data.shape[0]]), np.array([0, 1]), np.array([windows])
     kept = np.ones(data.shape[0], bool)
-    for first, last in out[: covered(starts, window, data, out)]:
+    count = cut_ranges(data, offsets, window, firsts, run, run, np.array([MIXED], np.uint8), starts, room)
+    assert (room[:count, 0] == 0).all()
+    for _, first, last in room[:count]:
         assert kept[first:last].all()
         kept[first:last] = False
     data[kept].tobytes().decode("utf-8")

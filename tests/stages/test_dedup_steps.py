@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dedup_run import Row, Run, row
+from dedup_run import Run, row
+from dedup_texts import families, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,41 +20,6 @@ from pipeline.core.files import hash_file, list_files
 from pipeline.core.record import read_record
 from stages.catalog import load
 from stages.dedup import clusters, forests, pairs
-
-WORDS = [
-    "the",
-    "river",
-    "snow",
-    "melts",
-    "water",
-    "spring",
-    "mountain",
-    "village",
-    "bridge",
-    "stone",
-    "summer",
-    "winter",
-    "market",
-    "horse",
-    "road",
-    "bread",
-]
-
-
-def prose(seed: int, words: int = 120) -> str:
-    generator = random.Random(seed)
-    return " ".join(generator.choice(WORDS) + str(generator.randrange(40)) for _ in range(words))
-
-
-def families(count: int = 12) -> list[Row]:
-    """Documents in families of up to three near-copies."""
-    rows = []
-    for number in range(count):
-        words = prose(number // 3).split()
-        for k in range(number % 3):
-            words[(k * 50 + 7) % len(words)] = f"edit{number}{k}"
-        rows.append(row(str(number), " ".join(words)))
-    return rows
 
 
 def test_exact_keeps_the_smallest_id_and_counts_copies(tmp_path: Path) -> None:
