@@ -20,7 +20,7 @@ from numba import njit
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL, atomic_path
 from stages.tokenizer.scanner import LETTER, character, character_classes, scan
-from stages.tokenizer.tables import HASH_FACTOR, SequenceTable, found_or_added, hashed
+from stages.tokenizer.tables import HASH_FACTOR, Integer, SequenceTable, found_or_added, hashed
 
 FOLDER = "counts"
 BATCH_BYTES = 4 << 20  # scanned at once
@@ -184,7 +184,9 @@ def read_run(words_file: Path) -> Run:
             phrases.column("count").to_numpy(),
         )
     except (pa.ArrowInvalid, OSError, KeyError, TypeError) as error:
-        raise InputError(f"not a run of counts: {error}", where=str(words_file), fix="run the count step again") from None
+        raise InputError(
+            f"not a run of counts: {error}", where=str(words_file), fix="run the count step again"
+        ) from None
 
 
 def _read(path: Path) -> pa.RecordBatch:
@@ -193,7 +195,7 @@ def _read(path: Path) -> pa.RecordBatch:
 
 
 @njit(cache=True)
-def _word_room(data, ends):
+def _word_room(data: np.ndarray, ends: np.ndarray):
     """At most how many words there are: chunks and single spaces."""
     spaces = 0
     for place in range(data.size):
@@ -203,10 +205,24 @@ def _word_room(data, ends):
 
 @njit(cache=True)
 def _count(
-    data, chunk_ends, start, classes, numbers,
-    word_slots, word_hashes, word_ends, word_counts, word_arena, words,
-    phrase_slots, phrase_hashes, phrase_ends, phrase_counts, phrase_arena, phrases,
-):  # fmt: skip
+    data: np.ndarray,
+    chunk_ends: np.ndarray,
+    start: Integer,
+    classes: np.ndarray,
+    numbers: np.ndarray,
+    word_slots: np.ndarray,
+    word_hashes: np.ndarray,
+    word_ends: np.ndarray,
+    word_counts: np.ndarray,
+    word_arena: np.ndarray,
+    words: Integer,
+    phrase_slots: np.ndarray,
+    phrase_hashes: np.ndarray,
+    phrase_ends: np.ndarray,
+    phrase_counts: np.ndarray,
+    phrase_arena: np.ndarray,
+    phrases: Integer,
+):
     """Count the chunks; returns how many distinct words and phrases there are now."""
     for chunk in range(chunk_ends.size):
         end = chunk_ends[chunk]

@@ -18,7 +18,7 @@ from numba import njit
 
 from stages.tokenizer.counts import CODE, Group, Run
 from stages.tokenizer.merging import Sequences
-from stages.tokenizer.tables import SequenceTable
+from stages.tokenizer.tables import Integer, SequenceTable
 
 Runs = Callable[[], Iterator[Run]]
 
@@ -133,7 +133,7 @@ def _numbers(run: Run, words: Words) -> np.ndarray:
 
 
 @njit(cache=True)
-def _hangul(data, bounds):
+def _hangul(data: np.ndarray, bounds: np.ndarray):
     """UTF-8 of U+1100-11FF is E1 84-87, of U+3130-318F E3 84 B0 - E3 86 8F, of U+AC00-D7A3 EA B0 80 - ED 9E A3."""
     found = np.zeros(bounds.size - 1, np.bool_)
     for word in range(found.size):
@@ -153,13 +153,23 @@ def _hangul(data, bounds):
 
 
 @njit(cache=True, inline="always")
-def _neighbour_slot(left, right, slots):
+def _neighbour_slot(left: Integer, right: Integer, slots: Integer):
     mixed = ((np.uint64(left) << np.uint64(32)) | np.uint64(right)) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(slots - 1))
 
 
 @njit(cache=True)
-def _count_neighbours(phrase_words, bounds, counts, numbers, token_ids, starts, lengths, weights, positions):
+def _count_neighbours(
+    phrase_words: np.ndarray,
+    bounds: np.ndarray,
+    counts: np.ndarray,
+    numbers: np.ndarray,
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    weights: np.ndarray,
+    positions: np.ndarray,
+):
     for phrase in range(counts.size):
         before = np.int32(-1)
         for place in range(bounds[phrase], bounds[phrase + 1]):
@@ -171,7 +181,17 @@ def _count_neighbours(phrase_words, bounds, counts, numbers, token_ids, starts, 
 
 
 @njit(cache=True)
-def _count_positions(phrase_words, bounds, counts, numbers, token_ids, starts, lengths, weights, positions):
+def _count_positions(
+    phrase_words: np.ndarray,
+    bounds: np.ndarray,
+    counts: np.ndarray,
+    numbers: np.ndarray,
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    weights: np.ndarray,
+    positions: np.ndarray,
+):
     for phrase in range(counts.size):
         before = np.int32(-1)
         for place in range(bounds[phrase], bounds[phrase + 1]):
@@ -186,7 +206,17 @@ def _count_positions(phrase_words, bounds, counts, numbers, token_ids, starts, l
 
 
 @njit(cache=True)
-def _pieces(phrase_words, bounds, numbers, token_ids, starts, lengths, hangul, weights, minimum_count):
+def _pieces(
+    phrase_words: np.ndarray,
+    bounds: np.ndarray,
+    numbers: np.ndarray,
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    hangul: np.ndarray,
+    weights: np.ndarray,
+    minimum_count: Integer,
+):
     """(items, ends, phrase of each piece, whether its phrase is Korean); a piece reaches over at least one space."""
     items, ends = np.empty(1 << 16, np.int32), np.empty(1 << 12, np.int64)
     phrases, korean = np.empty(1 << 12, np.int64), np.empty(1 << 12, np.bool_)
@@ -212,9 +242,7 @@ def _pieces(phrase_words, bounds, numbers, token_ids, starts, lengths, hangul, w
             for step in range(size):
                 is_end = place == last
                 token = token_ids[starts[word] + step]
-                cut = is_end or (
-                    before >= 0 and weights[_neighbour_slot(before, token, weights.size)] < minimum_count
-                )
+                cut = is_end or (before >= 0 and weights[_neighbour_slot(before, token, weights.size)] < minimum_count)
                 if cut:
                     if words_in_piece > 1:
                         ends[pieces], phrases[pieces], korean[pieces] = written, phrase, holds_hangul
@@ -233,7 +261,7 @@ def _pieces(phrase_words, bounds, numbers, token_ids, starts, lengths, hangul, w
 
 
 @njit(cache=True)
-def _longer(array, size):
+def _longer(array: np.ndarray, size: Integer):
     longer = np.empty(size, array.dtype)
     longer[: array.size] = array
     return longer

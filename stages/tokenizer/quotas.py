@@ -14,7 +14,7 @@ from stages.tokenizer.counts import CODE
 from stages.tokenizer.phrases import ENGLISH, KOREAN
 
 MULTILINGUAL = "multilingual"
-CLASSES = (ENGLISH, KOREAN, MULTILINGUAL)
+CLASSES: tuple[str, ...] = (ENGLISH, KOREAN, MULTILINGUAL)
 
 
 def class_of(column: str) -> str:

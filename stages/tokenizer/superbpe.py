@@ -115,9 +115,7 @@ def train_runs(runs: Runs, plan: Plan, start: Start | None = None, told: Told = 
     start = start or Start()
     words = count_words(runs)
     rules = Rules(plan.words, minimum_count=plan.minimum_count)
-    stage1 = merge(
-        words.sequences, start.tokens, start.merges, rules, lambda tokens: told("words", tokens, plan.words)
-    )
+    stage1 = merge(words.sequences, start.tokens, start.merges, rules, lambda tokens: told("words", tokens, plan.words))
     wanted = plan.vocabulary - len(stage1.tokens)
     if not stage1.complete or wanted <= 0:
         return _trained(stage1, None, (), complete=stage1.complete)
@@ -135,9 +133,7 @@ def count_words(runs: Runs, weigh: Callable[[Group], int] = lambda group: 1) -> 
         if token:
             ids[token[0]] = token_id
     bounds = table.bounds
-    sequences = Sequences(
-        ids[table.items], bounds[:-1].copy(), np.diff(bounds).astype(np.int32), table.weights.copy()
-    )
+    sequences = Sequences(ids[table.items], bounds[:-1].copy(), np.diff(bounds).astype(np.int32), table.weights.copy())
     return Words(table, sequences, hangul_words(table))
 
 
@@ -147,7 +143,7 @@ def _train_superwords(
     """Stage 2, with phrases cut at a higher count first where they do not fit into memory."""
     neighbours = count_neighbours(runs, words)
     count = neighbours.fitting_count(plan.minimum_count, plan.most_positions)
-    of_class = quotas(wanted, plan.ratios) if plan.ratios else {name: UNBOUNDED for name in CLASSES}
+    of_class = quotas(wanted, plan.ratios) if plan.ratios else dict.fromkeys(CLASSES, UNBOUNDED)
     while True:
         phrases = phrase_sequences(runs, words, neighbours, count, columns)
         rules = Rules(
@@ -158,9 +154,7 @@ def _train_superwords(
             minimum_words=2,
             maximum_words=plan.maximum_words,
         )
-        stage2 = merge(
-            phrases, stage1.tokens, (), rules, lambda tokens: told("superwords", tokens, plan.vocabulary)
-        )
+        stage2 = merge(phrases, stage1.tokens, (), rules, lambda tokens: told("superwords", tokens, plan.vocabulary))
         if not stage2.complete and count > plan.minimum_count:
             count = max(plan.minimum_count, count // STEP_DOWN)
             continue
@@ -174,14 +168,18 @@ def _train_superwords(
 def _trained(stage1: Merged, stage2: Merged | None, columns: Sequence[str], *, complete: bool) -> Trained:
     last = stage2 or stage1
     triples = [*stage1.merges, *(stage2.merges if stage2 else ())]
-    spelled = [SPECIAL_TOKENS[number] if number < RESERVED_IDS else spell(token) for number, token in enumerate(last.tokens)]
+    spelled = [
+        SPECIAL_TOKENS[number] if number < RESERVED_IDS else spell(token) for number, token in enumerate(last.tokens)
+    ]
     return Trained(
         tokens=spelled,
         merges=[(spelled[left], spelled[right]) for left, right, _ in triples],
         superwords=len(last.tokens) - len(stage1.tokens),
         complete=complete,
         by_class=dict(zip(CLASSES, stage2.by_class, strict=True)) if stage2 else {},
-        by_language={name: count for name, count in zip(columns, stage2.by_column, strict=True) if count} if stage2 else {},
+        by_language={name: count for name, count in zip(columns, stage2.by_column, strict=True) if count}
+        if stage2
+        else {},
     )
 
 

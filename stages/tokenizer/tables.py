@@ -7,9 +7,12 @@ apart by comparing them. Cost: the sequences once, and 12 + 8 a column bytes eac
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit
+
+Integer = Any  # inside kernels: of any width, which the type checker does not follow
 
 FIRST_SLOTS = 1 << 12
 FIRST_BYTES = 1 << 16
@@ -102,7 +105,7 @@ def _longer(array: np.ndarray, size: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _place(slots, hashes, size):
+def _place(slots: np.ndarray, hashes: np.ndarray, size: Integer):
     mask = slots.size - 1
     for number in range(size):
         place = np.int64(hashes[number] >> np.uint64(20)) & mask
@@ -112,7 +115,7 @@ def _place(slots, hashes, size):
 
 
 @njit(cache=True, inline="always")
-def hashed(items, start, end):
+def hashed(items: np.ndarray, start: Integer, end: Integer):
     value = np.uint64(end - start)
     for place in range(start, end):
         value = (value ^ np.uint64(items[place])) * np.uint64(HASH_FACTOR)
@@ -121,7 +124,17 @@ def hashed(items, start, end):
 
 
 @njit(cache=True, inline="always")
-def found_or_added(items, start, end, value, slots, hashes, ends, arena, size):
+def found_or_added(
+    items: np.ndarray,
+    start: Integer,
+    end: Integer,
+    value: Integer,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+    ends: np.ndarray,
+    arena: np.ndarray,
+    size: Integer,
+):
     """(number, sequences now) of items[start:end], whose hash is `value`; there must be room."""
     mask = slots.size - 1
     place = np.int64(value >> np.uint64(20)) & mask
@@ -145,7 +158,18 @@ def found_or_added(items, start, end, value, slots, hashes, ends, arena, size):
 
 
 @njit(cache=True)
-def _add(items, added_ends, added_counts, slots, hashes, ends, counts, arena, size, numbers):
+def _add(
+    items: np.ndarray,
+    added_ends: np.ndarray,
+    added_counts: np.ndarray,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+    ends: np.ndarray,
+    counts: np.ndarray,
+    arena: np.ndarray,
+    size: Integer,
+    numbers: np.ndarray,
+):
     start = 0
     for sequence in range(added_ends.size):
         end = added_ends[sequence]
