@@ -118,6 +118,8 @@ def producible(tokens: Sequence[bytes]) -> list[bool]:
 
 def _whole_characters(token: bytes) -> bytes | None:
     """A token without the parts of characters at its ends; None when the rest is no UTF-8."""
+    if any(byte in (0xC0, 0xC1) or byte > 0xF4 for byte in token):  # in no UTF-8 at all
+        return None
     start = 0
     while start < min(3, len(token)) and 0x80 <= token[start] < 0xC0:
         start += 1
