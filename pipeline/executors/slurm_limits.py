@@ -1,7 +1,9 @@
 """What the partitions of a Slurm allow, and what a step asks for beyond it, said before anything is submitted.
 
 Slurm itself refuses an unknown partition at submission, but a job over its partition's time limit waits in the queue
-for ever (`PartitionTimeLimit`) unless the site has set EnforcePartLimits. Source: sinfo(1), slurm.conf(5).
+for ever (`PartitionTimeLimit`) unless the site has set EnforcePartLimits. Nothing is checked where the site shows no
+partitions (PrivateData), nor the time where a quality of service is asked for, which may lift it. Source: sinfo(1),
+slurm.conf(5).
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class Partition:
 
 
 def partitions() -> list[Partition]:
-    """Every partition that we may see. Raises like `slurm_queue.queued`."""
-    return read_partitions(asked(["sinfo", "--noheader", "--exact", f"--format={FORMAT}"]))
+    """Every partition, hidden ones too. Raises like `slurm_queue.queued`."""
+    return read_partitions(asked(["sinfo", "--all", "--noheader", "--exact", f"--format={FORMAT}"]))
 
 
 def read_partitions(listing: str) -> list[Partition]:
@@ -58,19 +60,22 @@ def minutes_of(limit: str) -> float:
 def check_limits(steps: Iterable[str], config: ExecutionConfig, known: Sequence[Partition], located: Located) -> None:
     """Every step asks for a partition that there is, and for what it gives. Raises `ConfigError` with the place."""
     by_name = {one.name: one for one in known}
-    for step in steps:
+    site = config.slurm
+    for step in steps if known else ():
         resources = config.resources_of(step)
+        wanted = site.arguments.get("partition", resources.partition)
+        minutes = 0 if site.qos or "qos" in site.arguments else resources.minutes
 
         def where(field: str, step: str = step) -> str:
             loc: Loc = ("execution", "resources", *config.source_of(step, field))
             return located.where(loc) or ".".join(map(str, loc))
 
-        asked_for = [name for name in resources.partition.split(",") if name]
+        asked_for = [name for name in wanted.split(",") if name]
         if unknown := [name for name in asked_for if name not in by_name]:
             raise unknown_name("partition", unknown[0], by_name, where=where("partition"))
         usable = [by_name[name] for name in asked_for] or [one for one in known if one.is_default]
         if usable:
-            _check_fit(step, resources.cpus, resources.memory_gib, resources.minutes, usable, where)
+            _check_fit(step, resources.cpus, resources.memory_gib, minutes, usable, where)
 
 
 def _check_fit(

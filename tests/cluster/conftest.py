@@ -111,6 +111,7 @@ class Chain:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, "PYTHONPATH": import_path(Path(str(self.module.__file__)).parent)},
         )
 
     def hold(self, shard: int) -> None:
@@ -148,6 +149,10 @@ def await_(happened: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
+def import_path(lib: Path) -> str:
+    return os.pathsep.join([str(lib), str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
 def toy_chain(folder: Path, patch: pytest.MonkeyPatch) -> Chain:
     """The chain below a folder, its module on the import path of this process and of those it starts."""
     lib, control = folder / "lib", folder / "control"
@@ -155,7 +160,7 @@ def toy_chain(folder: Path, patch: pytest.MonkeyPatch) -> Chain:
     control.mkdir()
     (lib / "toy_chain.py").write_text(TOY)
     patch.syspath_prepend(str(lib))
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(lib), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    patch.setenv("PYTHONPATH", import_path(lib))
     sys.modules.pop("toy_chain", None)
     return Chain(importlib.import_module("toy_chain"), folder / "store", control)
 

@@ -17,7 +17,7 @@ from pipeline.core.errors import ConfigError, InputError, UserError
 from pipeline.executors import ExecutionConfig, LocalExecutor, Resources, executor_for
 from pipeline.executors.config import check_patterns
 from pipeline.executors.local import fitting
-from pipeline.executors.slurm_limits import Partition, minutes_of, read_partitions
+from pipeline.executors.slurm_limits import Partition, check_limits, minutes_of, read_partitions
 from pipeline.executors.slurm_queue import Queued, queued, telling_line
 from pipeline.executors.work import Failure, read_failures
 from tests.cluster.conftest import Chain, await_
@@ -164,6 +164,28 @@ def test_partitions_with_several_kinds_of_nodes() -> None:
         Partition("cpu", True, 1440, ((64, 257000), (128, 515000))),
         Partition("big", False, float("inf"), ((96, 2000000),)),
     ]
+
+
+CPU = Partition("cpu", True, 60, ((64, 4096),))
+HIDDEN_FROM_US: tuple[Partition, ...] = ()
+ALLOWED = [
+    ({"resources": {"default": {"minutes": 60, "memory_gib": 4.0, "cpus": 64}}}, (CPU,)),
+    ({"resources": {"default": {"minutes": 61}}, "slurm": {"qos": "long"}}, (CPU,)),
+    ({"resources": {"default": {"partition": "any"}}}, HIDDEN_FROM_US),
+    (
+        {"resources": {"default": {"partition": "wrong", "minutes": 60}}, "slurm": {"arguments": {"partition": "cpu"}}},
+        (CPU,),
+    ),
+    (
+        {"resources": {"default": {"partition": "cpu,big", "minutes": 90}}},
+        (CPU, Partition("big", False, 120, ((1, 9999),))),
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "known"), ALLOWED)
+def test_what_a_partition_gives_is_not_refused(config: dict[str, object], known: tuple[Partition, ...]) -> None:
+    check_limits(["split"], ExecutionConfig.model_validate({"slurm": {}, **config}), known, Located({}))
 
 
 def test_ended_jobs_count_for_their_own_submission_only() -> None:
