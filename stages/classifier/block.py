@@ -2,7 +2,8 @@
 
 Contract: signals `NAME@1` and `NAME_bucket@1` (quality), or `NAME_LABEL@1` (domains): null without a model for the
 document's language. `fill_domain` says when a domain classifier's likeliest label, if its chance reaches
-`minimum_domain`, becomes the document's domain. `minimum` drops by language what scores lower: `classifier.NAME`.
+`minimum_domain`, becomes the document's domain (`missing`: where it has none, or `general`, which is what a source card
+says that does not know). `minimum` drops by language what scores lower: `classifier.NAME`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pydantic import Field
 
 from pipeline.core.config import Config
 from pipeline.core.errors import ConfigError
+from pipeline.core.provenance import SourceTerms
 from stages.block import Dropped, Outcome, outcome, with_columns
 from stages.classifier.model import COLUMN_VERSION, Classifier
 from stages.classifier.spec import POSITIVE
+
+UNKNOWN_DOMAIN = SourceTerms.model_fields["domain"].default
 
 
 class ClassifierConfig(Config):
@@ -79,7 +83,8 @@ class ClassifierBlock:
         best, surest = chances.argmax(axis=1), chances.max(axis=1)
         domains: list[str | None] = documents["domain"].to_pylist()
         for row, domain in enumerate(domains):
-            if surest[row] >= self._config.minimum_domain and (domain is None or self._config.fill_domain == "always"):
+            known = self._config.fill_domain == "missing" and domain not in (None, UNKNOWN_DOMAIN)
+            if surest[row] >= self._config.minimum_domain and not known:
                 domains[row] = labels[int(best[row])]
         return with_columns(documents, {"domain": domains})
 
