@@ -87,8 +87,8 @@ class Counter:
         words, phrases = self.words, self.phrases
         sizes = _count(
             data, ends, int(offsets[0]), character_classes(), np.empty(room, np.int32),
-            words.slots, words.hashes, words.ends, words.counts, words.arena, words.size,
-            phrases.slots, phrases.hashes, phrases.ends, phrases.counts, phrases.arena, phrases.size,
+            words.slots, words.hashes, words.rows, words.arena, words.size,
+            phrases.slots, phrases.hashes, phrases.rows, phrases.arena, phrases.size,
         )  # fmt: skip
         words.size, phrases.size = (int(size) for size in sizes)
 
@@ -212,14 +212,12 @@ def _count(
     numbers: np.ndarray,
     word_slots: np.ndarray,
     word_hashes: np.ndarray,
-    word_ends: np.ndarray,
-    word_counts: np.ndarray,
+    word_rows: np.ndarray,
     word_arena: np.ndarray,
     words: Integer,
     phrase_slots: np.ndarray,
     phrase_hashes: np.ndarray,
-    phrase_ends: np.ndarray,
-    phrase_counts: np.ndarray,
+    phrase_rows: np.ndarray,
     phrase_arena: np.ndarray,
     phrases: Integer,
 ):
@@ -243,9 +241,9 @@ def _count(
                     stop += 1
             word_value = hashed(data, start, stop)
             number, words = found_or_added(
-                data, start, stop, word_value, word_slots, word_hashes, word_ends, word_arena, words
+                data, start, stop, word_value, word_slots, word_hashes, word_rows, word_arena, words
             )
-            word_counts[number, 0] += 1
+            word_rows[number, 1] += 1
             numbers[held] = number
             held += 1
             value = (value ^ word_value) * np.uint64(HASH_FACTOR)
@@ -253,7 +251,7 @@ def _count(
             start = stop
         if held > 1:
             number, phrases = found_or_added(
-                numbers, 0, held, value, phrase_slots, phrase_hashes, phrase_ends, phrase_arena, phrases
+                numbers, 0, held, value, phrase_slots, phrase_hashes, phrase_rows, phrase_arena, phrases
             )
-            phrase_counts[number, 0] += 1
+            phrase_rows[number, 1] += 1
     return words, phrases

@@ -1,7 +1,8 @@
 """Distinct sequences with their counts: an open hash table over one arena, for words as bytes and for runs of ids.
 
 Contract: sequences are numbered as they come; `counts` has one int64 column a class. Two sequences of one hash are kept
-apart by comparing them. Cost: the sequences once, and 12 + 8 a column bytes each, at most twice that while growing.
+apart by comparing them. Cost: the sequences once, and 32 + 8 a column bytes each, at most
+twice that while growing.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class SequenceTable:
     Attributes:
         dtype: Of the items, uint8 or int32.
         columns: Classes that are counted apart.
-        slots: [slots] int32 number of a sequence or -1; at least twice as many as sequences.
+        slots: [slots] int64 upper half of a hash and number of its sequence, or -1; twice as many as sequences.
         hashes: [room] uint64.
-        ends: [room + 1] int64 ends in the arena, from place 1 on.
-        counts: [room, columns] int64.
+        rows: [room + 1, 1 + columns] int64: where a sequence begins in the arena (and the one before it ends), and its
+            counts; side by side, because both are needed at once.
         arena: The items of all sequences, one after the other.
         size: Sequences held.
     """
@@ -39,16 +40,14 @@ class SequenceTable:
     columns: int = 1
     slots: np.ndarray = field(init=False)
     hashes: np.ndarray = field(init=False)
-    ends: np.ndarray = field(init=False)
-    counts: np.ndarray = field(init=False)
+    rows: np.ndarray = field(init=False)
     arena: np.ndarray = field(init=False)
     size: int = 0
 
     def __post_init__(self) -> None:
-        self.slots = np.full(FIRST_SLOTS, -1, np.int32)
+        self.slots = np.full(FIRST_SLOTS, -1, np.int64)
         self.hashes = np.zeros(FIRST_SLOTS // 2, np.uint64)
-        self.ends = np.zeros(FIRST_SLOTS // 2 + 1, np.int64)
-        self.counts = np.zeros((FIRST_SLOTS // 2, self.columns), np.int64)
+        self.rows = np.zeros((FIRST_SLOTS // 2 + 1, 1 + self.columns), np.int64)
         self.arena = np.zeros(FIRST_BYTES, self.dtype)
 
     def make_room(self, sequences: int, items: int) -> None:
@@ -56,14 +55,12 @@ class SequenceTable:
         wanted = self.size + sequences
         if wanted > self.hashes.size:
             room = max(wanted, self.hashes.size * 3 // 2)
-            self.hashes = _longer(self.hashes, room)
-            self.ends = _longer(self.ends, room + 1)
-            self.counts = _longer(self.counts, room)
+            self.hashes, self.rows = _longer(self.hashes, room), _longer(self.rows, room + 1)
         if 2 * wanted > self.slots.size:
             slots = 1 << (2 * wanted - 1).bit_length()
-            self.slots = np.full(slots, -1, np.int32)
+            self.slots = np.full(slots, -1, np.int64)
             _place(self.slots, self.hashes, self.size)
-        used = int(self.ends[self.size])
+        used = int(self.rows[self.size, 0])
         if used + items > self.arena.size:
             self.arena = _longer(self.arena, max(used + items, self.arena.size * 3 // 2))
 
@@ -77,25 +74,23 @@ class SequenceTable:
         """
         self.make_room(ends.size, items.size)
         numbers = np.empty(ends.size, np.int32)
-        self.size = int(
-            _add(items, ends, counts, self.slots, self.hashes, self.ends, self.counts, self.arena, self.size, numbers)
-        )
+        self.size = int(_add(items, ends, counts, self.slots, self.hashes, self.rows, self.arena, self.size, numbers))
         return numbers
 
     @property
     def items(self) -> np.ndarray:
         """The items of all sequences."""
-        return self.arena[: self.ends[self.size]]
+        return self.arena[: self.rows[self.size, 0]]
 
     @property
     def bounds(self) -> np.ndarray:
-        """[size + 1] int64 where each begins and ends."""
-        return self.ends[: self.size + 1]
+        """[size + 1] int64 where each begins and ends; a copy."""
+        return self.rows[: self.size + 1, 0].copy()
 
     @property
     def weights(self) -> np.ndarray:
-        """[size, columns] int64."""
-        return self.counts[: self.size]
+        """[size, columns] int64; a copy."""
+        return self.rows[: self.size, 1:].copy()
 
 
 def _longer(array: np.ndarray, size: int) -> np.ndarray:
@@ -108,10 +103,16 @@ def _longer(array: np.ndarray, size: int) -> np.ndarray:
 def _place(slots: np.ndarray, hashes: np.ndarray, size: Integer):
     mask = slots.size - 1
     for number in range(size):
-        place = np.int64(hashes[number] >> np.uint64(20)) & mask
+        place = np.int64(hashes[number]) & mask
         while slots[place] >= 0:
             place = (place + 1) & mask
-        slots[place] = number
+        slots[place] = tagged(hashes[number], number)
+
+
+@njit(cache=True, inline="always")
+def tagged(value: Integer, number: Integer):
+    """What a slot holds: 31 bits of the hash above the number."""
+    return (np.int64(value >> np.uint64(33)) << 32) | np.int64(number)
 
 
 @njit(cache=True, inline="always")
@@ -131,30 +132,32 @@ def found_or_added(
     value: Integer,
     slots: np.ndarray,
     hashes: np.ndarray,
-    ends: np.ndarray,
+    rows: np.ndarray,
     arena: np.ndarray,
     size: Integer,
 ):
     """(number, sequences now) of items[start:end], whose hash is `value`; there must be room."""
     mask = slots.size - 1
-    place = np.int64(value >> np.uint64(20)) & mask
+    place = np.int64(value) & mask
+    tag = tagged(value, 0)
     while slots[place] >= 0:
-        number = slots[place]
-        if hashes[number] == value and ends[number + 1] - ends[number] == end - start:
-            first, same = ends[number], True
-            for step in range(end - start):
-                if arena[first + step] != items[start + step]:
-                    same = False
-                    break
+        number = slots[place] & 0xFFFFFFFF
+        if slots[place] - number == tag:
+            first = rows[number, 0]
+            same = rows[number + 1, 0] - first == end - start
+            step = 0
+            while same and step < end - start:
+                same = arena[first + step] == items[start + step]
+                step += 1
             if same:
                 return number, size
         place = (place + 1) & mask
-    slots[place], hashes[size] = size, value
-    first = ends[size]
+    slots[place], hashes[size] = tagged(value, size), value
+    first = rows[size, 0]
     for step in range(end - start):
         arena[first + step] = items[start + step]
-    ends[size + 1] = first + end - start
-    return np.int32(size), size + 1
+    rows[size + 1, 0] = first + end - start
+    return np.int64(size), size + 1
 
 
 @njit(cache=True)
@@ -164,8 +167,7 @@ def _add(
     added_counts: np.ndarray,
     slots: np.ndarray,
     hashes: np.ndarray,
-    ends: np.ndarray,
-    counts: np.ndarray,
+    rows: np.ndarray,
     arena: np.ndarray,
     size: Integer,
     numbers: np.ndarray,
@@ -174,9 +176,9 @@ def _add(
     for sequence in range(added_ends.size):
         end = added_ends[sequence]
         value = hashed(items, start, end)
-        number, size = found_or_added(items, start, end, value, slots, hashes, ends, arena, size)
-        for column in range(counts.shape[1]):
-            counts[number, column] += added_counts[sequence, column]
+        number, size = found_or_added(items, start, end, value, slots, hashes, rows, arena, size)
+        for column in range(added_counts.shape[1]):
+            rows[number, 1 + column] += added_counts[sequence, column]
         numbers[sequence] = number
         start = end
     return size
