@@ -330,6 +330,44 @@ def classifier_report(folder: ClassifierFolder, json: Json = False) -> None:
     report(folder, as_json=json)
 
 
+tokenizer = typer.Typer(help="Train a tokenizer, or extend an older one.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer, name="tokenizer")
+
+
+@tokenizer.command("train")
+def tokenizer_train(
+    config: Curriculum, executor: Executor = "", workers: Workers = 0, set_: Overrides = None, json: Json = False
+) -> None:
+    """Make the curriculum's tokenizer and what it needs, and nothing else.
+
+    Example: seodang tokenizer train configs/quickstart.yaml --set tokenizer.train.vocabulary=4096
+    """
+    from pipeline.commands.tokenizer_train import train_tokenizer
+
+    train_tokenizer(config, executor, workers, set_ or [], as_json=json)
+
+
+@tokenizer.command("extend")
+def tokenizer_extend(
+    older: Annotated[Path, typer.Argument(metavar="OLD", help="The older tokenizer.json, byte-level BPE.")],
+    config: Curriculum,
+    keep: Annotated[
+        float, typer.Option("--keep", min=0.01, max=1.0, help="Share of its tokens to keep, the most used first.")
+    ] = 0.7,
+    executor: Executor = "",
+    workers: Workers = 0,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Keep the most used tokens of an older vocabulary and fill it up on the curriculum's text.
+
+    Example: seodang tokenizer extend old/tokenizer.json configs/quickstart.yaml
+    """
+    from pipeline.commands.tokenizer_train import extend_tokenizer
+
+    extend_tokenizer(older, config, keep, executor, workers, set_ or [], as_json=json)
+
+
 def main() -> None:
     """Entry point: turns errors into exit codes."""
     from pipeline.core.errors import UserError

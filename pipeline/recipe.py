@@ -4,8 +4,8 @@ Contract: one file is one curriculum (`Curriculum`); `open_curriculum` reads and
 before anything runs. Every step's identity is settled here from configs and content hashes; paths and workers go along
 as execution. The graph, in order:
 
-`clean.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer` → `synth.SET` → `guard.SET`
-→ `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
+`clean.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer.sample` → `tokenizer.count` →
+`tokenizer` → `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
 """
 
 from __future__ import annotations
@@ -39,7 +39,21 @@ from stages.encode import EncodeConfig
 from stages.sources import expand_paths, file_content, source_content, step_paths
 from stages.split import SplitConfig
 from stages.takedown import TAKEDOWNS
+from stages.tokenizer.sample import (
+    COUNT_KIND,
+    COUNT_STEP,
+    COUNT_VERSION,
+    COUNTS,
+    SAMPLE,
+    SAMPLE_KIND,
+    SAMPLE_STEP,
+    SAMPLE_VERSION,
+    CountConfig,
+    SampleConfig,
+)
+from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
+from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, endpoint_binding
 from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
 
@@ -47,6 +61,7 @@ CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 2
 SPLIT = "split"
 TOKENIZER = "tokenizer"
+SAMPLING = "stages.tokenizer.sample"
 CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove
 
 
@@ -292,15 +307,28 @@ class Layout:
         return tuple(specs), paths, content
 
     def tokenizer(self) -> None:
+        """The tokenizer, behind the two counting steps unless one is taken over."""
         config = self.curriculum.tokenizer
-        paths = {TOKENIZER_ROLE: (config.path,)} if config.path is not None else {}
-        if config.path is not None and not Path(config.path).is_file():
-            where = self.located.where(("tokenizer", "path"))
-            raise ConfigError(f"no tokenizer at `{config.path}`", where=where, fix="give a tokenizer.json, or `train`")
-        content = {"tokenizer": file_content((config.path,))} if config.path is not None else {}
-        inputs = {"documents": SPLIT} if config.path is None else {}
+        paths: dict[str, tuple[str, ...]] = {}
+        content: dict[str, str] = {}
+        if config.file is not None:
+            if not Path(config.file).is_file():
+                place = ("tokenizer", "path") if config.path is not None else ("tokenizer", "extend", "from")
+                where, fix = self.located.where(place), "give a tokenizer.json, or `train`"
+                raise ConfigError(f"no tokenizer at `{config.file}`", where=where, fix=fix)
+            paths, content = {TOKENIZER_ROLE: (config.file,)}, {"tokenizer": file_content((config.file,))}
+        inputs: dict[str, str] = {}
+        if config.trained is not None:
+            documents = {"documents": SPLIT}
+            sample = SampleConfig(maximum_bytes=config.trained.maximum_bytes)
+            self.laid.add(Step(SAMPLE_STEP, SAMPLE_KIND, SAMPLE_VERSION, sample, documents, f"{SAMPLING}:SAMPLE_WORK"))
+            counted = {**documents, SAMPLE: SAMPLE_STEP}
+            self.laid.add(Step(COUNT_STEP, COUNT_KIND, COUNT_VERSION, CountConfig(), counted, f"{SAMPLING}:COUNT_WORK"))
+            inputs = {COUNTS: COUNT_STEP}
         work = "stages.tokenizer.train:WORK"
-        self.laid.add(Step(TOKENIZER, "stages.tokenizer", 1, config.identity(), inputs, work, content, paths))
+        self.laid.add(
+            Step(TOKENIZER, TOKENIZER_KIND, TOKENIZER_VERSION, config.identity(), inputs, work, content, paths)
+        )
 
     def synthetic(self, name: str, config: Any) -> str:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""

@@ -82,8 +82,8 @@ def model(opened: Opened) -> dict[str, Any]:
     """Parameter counts and groups at the vocabulary the tokenizer will have."""
     config = opened.curriculum.model.resolve()
     tokenizer = opened.curriculum.tokenizer
-    if tokenizer.train is not None:
-        vocabulary = tokenizer.train.vocabulary
+    if tokenizer.trained is not None:
+        vocabulary = tokenizer.trained.vocabulary
     else:
         from pipeline.core.tokenizer import Tokenizer
 

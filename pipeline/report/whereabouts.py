@@ -25,6 +25,7 @@ from pipeline.core.record import finished, read_record
 from pipeline.core.runlog import read_lines
 from pipeline.core.takedown import Takedown
 from stages.takedown import addresses
+from stages.tokenizer.sample import COUNT_KIND
 
 TOKENS = ".docs.parquet"
 
@@ -57,7 +58,8 @@ class Whereabouts:
 
     documents: tuple[Found, ...]
     holdings: tuple[Holding, ...] = ()
-    readers: tuple[str, ...] = ()  # folders of steps that read a table with them and hold none, such as tokenizers
+    # Folders of steps that read a table with them and hold none, such as tokenizers; their counts hold words of them.
+    readers: tuple[str, ...] = ()
     mixes: tuple[Mapping[str, Any], ...] = ()
     training: tuple[Mapping[str, Any], ...] = ()
     checkpoints: tuple[Mapping[str, Any], ...] = ()
@@ -201,14 +203,20 @@ def _responses(store: Path, ids: Collection[str]) -> Iterator[Holding]:
 
 
 def _readers(store: Path, folders: Collection[str], others: Collection[str]) -> tuple[str, ...]:
-    """Finished steps, in neither collection, that took their inputs from `folders`."""
+    """Finished steps, in neither collection, that took their inputs from `folders`; tokenizers through their counts."""
     fingerprints = {read_record(store / name).fingerprint for name in folders if finished(store / name)}
-    places = [path.parent for path in sorted(store.glob("*/record.json"))]
-    return tuple(
-        path.name
-        for path in places
-        if path.name not in {*folders, *others} and fingerprints & set(read_record(path).inputs.values())
-    )
+    records = {path.parent.name: read_record(path.parent) for path in sorted(store.glob("*/record.json"))}
+    found: set[str] = set()
+    while True:
+        more = {
+            name
+            for name, record in records.items()
+            if name not in {*folders, *others, *found} and fingerprints & set(record.inputs.values())
+        }
+        if not more:
+            return tuple(sorted(found))
+        found |= more
+        fingerprints = {records[name].fingerprint for name in more if records[name].kind == COUNT_KIND}
 
 
 def _chains(store: Path) -> tuple[dict[str, tuple[Plan, Segment]], list[str]]:

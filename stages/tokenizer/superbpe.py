@@ -1,38 +1,83 @@
-"""Two-stage SuperBPE from a bag of texts, with the trainer of `tokenizers` for both stages.
+"""Two-stage SuperBPE from counted text: words first, then words joined by single spaces, with a quota a language.
 
-Stage 1 is byte-level BPE under the word pattern. Stage 2 goes on under the superword pattern: in each chunk of several
-words, every word that stage 1 gives one token becomes one private character, the others cut the chunk, and the same
-trainer runs on those strings; its merges are then translated back (`tokenizers` cannot start from merges). So every
-token of stage 2 joins whole words, and the superword share is met exactly. Two-stage training: SuperBPE, arXiv
-2503.13423; joining whole words only: BoundlessBPE, arXiv 2504.00178. The result does not depend on the order of the
-texts: counts are summed and ties broken by ids. Cost: about 2 MB/s on one core; memory grows with distinct chunks.
+Stage 1 is byte-level BPE over words; its merges are those of the `tokenizers` library's BpeTrainer, in the same order.
+Stage 2 goes on over phrases: only merges that reach over a space, whole characters and at most `maximum_words` words,
+until each class of languages has its quota. Two-stage training: SuperBPE, arXiv 2503.13423, whose trainer has the
+limit of four words too. Contract: the result depends on the counts alone, not on the order of texts, the runs they are
+counted in or the shards. Cost: stage 1 about 0.4 µs a token of distinct words, stage 2 the same of distinct phrases.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import regex
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+import numpy as np
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from pipeline.core.chat import RESERVED_IDS, SPECIAL_TOKENS
 from pipeline.core.tokenizer import nfc
-from stages.tokenizer.patterns import SUPERWORD, WORD
+from stages.tokenizer.counts import Group, count_texts
+from stages.tokenizer.merging import UNBOUNDED, Merged, Rules, Sequences, merge
+from stages.tokenizer.patterns import SUPERWORD
+from stages.tokenizer.phrases import (
+    MOST_POSITIONS,
+    Runs,
+    Words,
+    count_neighbours,
+    hangul_words,
+    language_columns,
+    phrase_sequences,
+)
+from stages.tokenizer.quotas import CLASSES, class_of, quotas, refilled
+from stages.tokenizer.spelling import SMALLEST, alphabet, spell
+from stages.tokenizer.tables import SequenceTable
 
-BYTES = 256
-SMALLEST = RESERVED_IDS + BYTES  # reserved ids and single bytes: what every vocabulary holds
-# Private characters for stage-1 tokens: planes 4 to 15, unassigned or private, 786,432 places.
-PRIVATE = 0x40000
-LARGEST = 0x100000 - PRIVATE
-# Different cuts can spell the same token; such merges are kept but add nothing, so a few more are asked for.
-SPARE_MERGES = 64
-ENCODE_BATCH = 4096
+LARGEST = 1 << 24  # ids are int32 and two of them a pair's key; far beyond any vocabulary
+STEP_DOWN = 4  # how much lower phrases are cut when what was kept did not fill the vocabulary
 
 Texts = Callable[[], Iterable[str]]
-Merge = tuple[str, str]
+Told = Callable[[str, int, int], None]  # (stage, tokens, of how many)
+
+
+def silent(stage: str, tokens: int, of: int) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Tokens and merges that training goes on from; by default the single bytes."""
+
+    tokens: tuple[bytes, ...] = field(default_factory=alphabet)
+    merges: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes:
+        vocabulary: Tokens in all, reserved ids included.
+        superwords: Of them learnt in stage 2.
+        minimum_count: A pair seen less often is not merged.
+        maximum_words: Words a superword may touch.
+        ratios: Shares of the classes of languages in the superwords; empty: by count alone.
+        fills: Whether other classes get what a class has too little text for.
+        most_positions: Tokens of phrases in memory; rare phrases go first, which does not change the result.
+    """
+
+    vocabulary: int
+    superwords: int
+    minimum_count: int = 2
+    maximum_words: int = 4
+    ratios: Mapping[str, int] = field(default_factory=dict)
+    fills: bool = False
+    most_positions: int = MOST_POSITIONS
+
+    @property
+    def words(self) -> int:
+        """Tokens after stage 1."""
+        return max(self.vocabulary - self.superwords, SMALLEST)
 
 
 @dataclass(frozen=True)
@@ -40,134 +85,128 @@ class Trained:
     """Tokens by id (byte-level spelling) and merges by rank. `complete` is False when the text ran out of pairs."""
 
     tokens: list[str]
-    merges: list[Merge]
+    merges: list[tuple[str, str]]
     superwords: int  # tokens that hold a space between letters
     complete: bool
+    by_class: Mapping[str, int] = field(default_factory=dict)  # superwords of en, ko, multilingual
+    by_language: Mapping[str, int] = field(default_factory=dict)  # superwords
 
 
 def train(texts: Texts, vocabulary: int, superword_share: float, minimum_count: int) -> Trained:
-    """Train a vocabulary of exactly `vocabulary` tokens, or of fewer when the text supports no more.
+    """Train from texts in memory, superwords by count alone; see `train_runs` for what is given back."""
+    runs = list(count_texts(Group("", ""), (nfc(text).encode() for text in texts())))
+    superwords = superword_count(vocabulary, superword_share)
+    return train_runs(lambda: iter(runs), Plan(vocabulary, superwords, minimum_count))
+
+
+def superword_count(vocabulary: int, superword_share: float) -> int:
+    return round(vocabulary * superword_share)
+
+
+def train_runs(runs: Runs, plan: Plan, start: Start | None = None, told: Told = silent) -> Trained:
+    """Train a vocabulary of exactly `plan.vocabulary` tokens, or of fewer when the text supports no more.
 
     Args:
-        texts: Gives the texts anew at each call; two passes are made.
-        vocabulary: Tokens in all, reserved ids included.
-        superword_share: Share of the whole vocabulary learnt in stage 2.
-        minimum_count: A pair seen less often is not merged.
+        runs: Gives the counts anew at each call; about five passes are made.
+        plan: What to train.
+        start: What to go on from.
+        told: Called with how far it is.
     """
-    words = vocabulary - round(vocabulary * superword_share)
-    stage1 = _train_words(texts, max(words, SMALLEST), minimum_count)
-    if len(stage1.tokens) < words:
-        return stage1
-    return _train_superwords(texts, stage1, vocabulary, minimum_count)
+    start = start or Start()
+    words = count_words(runs)
+    rules = Rules(plan.words, minimum_count=plan.minimum_count)
+    stage1 = merge(words.sequences, start.tokens, start.merges, rules, lambda tokens: told("words", tokens, plan.words))
+    wanted = plan.vocabulary - len(stage1.tokens)
+    if not stage1.complete or wanted <= 0:
+        return _trained(stage1, None, (), complete=stage1.complete)
+    columns = language_columns(runs)
+    return _train_superwords(runs, words, stage1, wanted, columns, plan, told)
 
 
-def supported_vocabulary(texts: Texts, superword_share: float, minimum_count: int, below: int) -> int | None:
-    """A vocabulary below `below` that was tried and works with this text, or None; only asked for after a failure."""
+def count_words(runs: Runs, weigh: Callable[[Group], int] = lambda group: 1) -> Words:
+    """All distinct words as bytes; each group's counts are taken `weigh(group)` times."""
+    table = SequenceTable(np.uint8)
+    for run in runs():
+        table.add(run.word_bytes, run.word_bounds[1:], run.word_counts[:, None] * weigh(run.group))
+    ids = np.zeros(256, np.int32)
+    for token_id, token in enumerate(alphabet()):
+        if token:
+            ids[token[0]] = token_id
+    bounds = table.bounds
+    sequences = Sequences(ids[table.items], bounds[:-1].copy(), np.diff(bounds).astype(np.int32), table.weights.copy())
+    return Words(table, sequences, hangul_words(table))
+
+
+def _train_superwords(
+    runs: Runs, words: Words, stage1: Merged, wanted: int, columns: Sequence[str], plan: Plan, told: Told
+) -> Trained:
+    """Stage 2, with phrases cut at a higher count first where they do not fit into memory."""
+    neighbours = count_neighbours(runs, words)
+    count = neighbours.fitting_count(plan.minimum_count, plan.most_positions)
+    of_class = quotas(wanted, plan.ratios) if plan.ratios else dict.fromkeys(CLASSES, UNBOUNDED)
+    while True:
+        phrases = phrase_sequences(runs, words, neighbours, count, columns)
+        rules = Rules(
+            tokens=plan.vocabulary,
+            classes=tuple(CLASSES.index(class_of(column)) for column in columns),
+            quotas=tuple(of_class[name] for name in CLASSES),
+            minimum_count=count,
+            minimum_words=2,
+            maximum_words=plan.maximum_words,
+        )
+        stage2 = merge(phrases, stage1.tokens, (), rules, lambda tokens: told("superwords", tokens, plan.vocabulary))
+        if not stage2.complete and count > plan.minimum_count:
+            count = max(plan.minimum_count, count // STEP_DOWN)
+            continue
+        reached = dict(zip(CLASSES, stage2.by_class, strict=True))
+        more = refilled(of_class, reached) if plan.fills and plan.ratios and not stage2.complete else None
+        if more is None:
+            return _trained(stage1, stage2, columns, complete=stage2.complete)
+        of_class = more
+
+
+def _trained(stage1: Merged, stage2: Merged | None, columns: Sequence[str], *, complete: bool) -> Trained:
+    last = stage2 or stage1
+    triples = [*stage1.merges, *(stage2.merges if stage2 else ())]
+    spelled = [
+        SPECIAL_TOKENS[number] if number < RESERVED_IDS else spell(token) for number, token in enumerate(last.tokens)
+    ]
+    return Trained(
+        tokens=spelled,
+        merges=[(spelled[left], spelled[right]) for left, right, _ in triples],
+        superwords=len(last.tokens) - len(stage1.tokens),
+        complete=complete,
+        by_class=dict(zip(CLASSES, stage2.by_class, strict=True)) if stage2 else {},
+        by_language={name: count for name, count in zip(columns, stage2.by_column, strict=True) if count}
+        if stage2
+        else {},
+    )
+
+
+def supported_vocabulary(train_size: Callable[[int], Trained], superword_share: float, below: int) -> int | None:
+    """A vocabulary below `below` that was tried and works, or None; only asked for after a failure."""
     candidate = below - 1
     while candidate > SMALLEST:
-        trained = train(texts, candidate, superword_share, minimum_count)
+        trained = train_size(candidate)
         if trained.complete:
             return candidate
-        words = candidate - round(candidate * superword_share)
+        words = candidate - superword_count(candidate, superword_share)
         reached = len(trained.tokens)
         bound = int(reached / (1 - superword_share)) if reached < words else reached
         candidate = min(candidate * 19 // 20, bound)
     return None
 
 
-def _train_words(texts: Texts, size: int, minimum_count: int) -> Trained:
-    tokenizer = _pretokenizing(Tokenizer(models.BPE()), WORD)
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=minimum_count,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((nfc(text) for text in texts()), trainer)
-    tokens, merges = _model(tokenizer)
-    return Trained(tokens, merges, 0, len(tokens) == size)
-
-
-def _train_superwords(texts: Texts, stage1: Trained, vocabulary: int, minimum_count: int) -> Trained:
-    asked = vocabulary - len(stage1.tokens)
-    if asked <= 0:
-        return stage1
-    strings = _private_strings(texts, stage1)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit("\n")
-    trainer = trainers.BpeTrainer(
-        vocab_size=len(stage1.tokens) + asked + SPARE_MERGES,
-        min_frequency=minimum_count,
-        initial_alphabet=[chr(PRIVATE + number) for number in range(len(stage1.tokens))],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_repeated(strings), trainer)
-    _, merges = _model(tokenizer)
-    return _extended(stage1, [(_spell(a, stage1.tokens), _spell(b, stage1.tokens)) for a, b in merges], vocabulary)
-
-
-def _private_strings(texts: Texts, stage1: Trained) -> Counter[str]:
-    """Runs of words that are one stage-1 token each, as strings of private characters, with their counts."""
-    superwords, words = regex.compile(SUPERWORD), regex.compile(WORD)
-    chunks: Counter[str] = Counter()
-    for text in texts():
-        chunks.update(chunk for chunk in superwords.findall(nfc(text)) if " " in chunk[1:] and not chunk.isspace())
-    cuts = {chunk: words.findall(chunk) for chunk in chunks}
-    private = _private_words(sorted({word for cut in cuts.values() for word in cut}), stage1)
-    strings: Counter[str] = Counter()
-    for chunk, cut in cuts.items():
-        for run in "".join(private[word] for word in cut).split("\n"):
-            if len(run) > 1:
-                strings[run] += chunks[chunk]
-    return strings
-
-
-def _private_words(words: list[str], stage1: Trained) -> dict[str, str]:
-    """Each word as one private character, or as a line feed when stage 1 needs several tokens for it."""
-    encoder = build(stage1, WORD)
-    private: dict[str, str] = {}
-    for start in range(0, len(words), ENCODE_BATCH):
-        batch = words[start : start + ENCODE_BATCH]
-        for word, cut in zip(batch, encoder.encode_batch_fast(batch, add_special_tokens=False), strict=True):
-            private[word] = chr(PRIVATE + cut.ids[0]) if len(cut.ids) == 1 else "\n"
-    return private
-
-
-def _repeated(strings: Counter[str]) -> Iterator[str]:
-    """Each string as often as it was seen: the trainer takes texts, not counts."""
-    for string in sorted(strings):
-        yield "\n".join([string] * strings[string])
-
-
-def _spell(private: str, tokens: list[str]) -> str:
-    return "".join(tokens[ord(character) - PRIVATE] for character in private)
-
-
-def _extended(stage1: Trained, merges: list[Merge], vocabulary: int) -> Trained:
-    tokens, known = list(stage1.tokens), set(stage1.tokens)
-    kept = list(stage1.merges)
-    ranked = set(kept)
-    for merge in merges:
-        if len(tokens) == vocabulary:
-            break
-        if merge in ranked:  # the same two spellings reached by another cut
-            continue
-        ranked.add(merge)
-        kept.append(merge)
-        joined = merge[0] + merge[1]
-        if joined not in known:
-            known.add(joined)
-            tokens.append(joined)
-    # U+0120 is the space in byte-level spelling; one inside a learnt token stands between two words.
-    superwords = sum("\u0120" in token[1:] for token in tokens[len(stage1.tokens) :])
-    return Trained(tokens, kept, superwords, len(tokens) == vocabulary)
-
-
 def build(trained: Trained, pattern: str = SUPERWORD) -> Tokenizer:
     """The whole tokenizer: NFC, the pattern, byte-level BPE and the special tokens at their reserved ids."""
     vocabulary = {token: number for number, token in enumerate(trained.tokens)}
-    tokenizer = _pretokenizing(Tokenizer(models.BPE(vocab=vocabulary, merges=trained.merges)), pattern)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=trained.merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(
@@ -178,19 +217,3 @@ def build(trained: Trained, pattern: str = SUPERWORD) -> Tokenizer:
         [AddedToken(token, special=False, normalized=False) for token in SPECIAL_TOKENS if not token.startswith("<|")]
     )
     return tokenizer
-
-
-def _pretokenizing(tokenizer: Tokenizer, pattern: str) -> Tokenizer:
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    return tokenizer
-
-
-def _model(tokenizer: Tokenizer) -> tuple[list[str], list[Merge]]:
-    model = json.loads(tokenizer.to_str())["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    return tokens, [(left, right) for left, right in model["merges"]]

@@ -113,7 +113,7 @@ def test_why_names_the_option_that_changed(mini_store: Path, command_line: Comma
     done = command_line("why", "tests/mini.yaml", "split", *changed)
     assert done.stdout.splitlines() == ["config.heldout_permille: 100 → 90"]
     done = command_line("why", "tests/mini.yaml", "tokenizer", *changed)
-    assert done.stdout.startswith("inputs.documents: ")
+    assert done.stdout.startswith("inputs.counts: ")
 
 
 def test_status_generate_and_eval_answer(mini_store: Path, command_line: CommandLine) -> None:

@@ -1,0 +1,191 @@
+"""Pairs of neighbouring tokens in compiled code: their numbers, weights, lists of sequences, and the heap over them.
+
+Contract: a pair's number is its place in `pairs`, by first appearance, and is found by its key through an open hash
+table. The heap holds (weight, pair), highest weight first, among equals the smaller (left id, right id); weights change
+without it, and who takes an entry compares. Lists of sequences are chains of entries, some outdated. Growing copies.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from stages.tokenizer.tables import Integer
+
+OPEN, VETOED = -1, -2  # in `ranks`; from 0 on: merged
+PAIRS, HEAP, FREE, ENTRIES, TOKENS, MERGES, REPLAYED, STEP = range(8)  # places in `numbers`
+
+
+class Tables(NamedTuple):
+    """The arrays of the loop; they are replaced when they grow."""
+
+    keys: np.ndarray  # [slots] int64 left << 32 | right, -1 where empty
+    values: np.ndarray  # [slots] int32 number of the pair
+    pairs: np.ndarray  # [pairs] int64 key
+    counts: np.ndarray  # [pairs * C] int64
+    heads: np.ndarray  # [pairs] int32 first entry of the pair's list
+    ranks: np.ndarray  # [pairs] int32
+    entry_sequences: np.ndarray  # [entries] int32
+    entry_next: np.ndarray  # [entries] int32
+    heap_counts: np.ndarray  # int64
+    heap_pairs: np.ndarray  # int32
+
+
+@njit(cache=True)
+def slot_of(keys: np.ndarray, key: Integer):
+    mask = keys.size - 1
+    place = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+    while keys[place] != -1 and keys[place] != key:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True)
+def grown(array: np.ndarray, size: Integer, fill: Integer):
+    larger = np.full(size, fill, array.dtype)
+    larger[: array.size] = array
+    return larger
+
+
+@njit(cache=True)
+def pair_key(left: Integer, right: Integer):
+    return (np.int64(left) << 32) | np.int64(right)
+
+
+@njit(cache=True)
+def with_room(tables: Tables, columns: Integer, numbers: np.ndarray, more: Integer):
+    """The tables with room for `more` pairs, and for as many heap entries."""
+    pairs = numbers[PAIRS]
+    keys, values, known, counts, heads, ranks = (
+        tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks,
+    )  # fmt: skip
+    heap_counts, heap_pairs = tables.heap_counts, tables.heap_pairs
+    if pairs + more > known.size:
+        size = 2 * known.size + more
+        known, counts = grown(known, size, 0), grown(counts, size * columns, 0)
+        heads, ranks = grown(heads, size, -1), grown(ranks, size, OPEN)
+    if 2 * (pairs + more) > keys.size:
+        slots = keys.size
+        while 2 * (pairs + more) > slots:
+            slots *= 2
+        keys, values = np.full(slots, -1, np.int64), np.zeros(slots, np.int32)
+        for pair in range(pairs):
+            place = slot_of(keys, known[pair])
+            keys[place], values[place] = known[pair], pair
+    if numbers[HEAP] + more > heap_counts.size:
+        size = 2 * heap_counts.size + more
+        heap_counts, heap_pairs = grown(heap_counts, size, 0), grown(heap_pairs, size, 0)
+    return Tables(
+        keys, values, known, counts, heads, ranks, tables.entry_sequences, tables.entry_next, heap_counts, heap_pairs
+    )
+
+
+@njit(cache=True)
+def pair_number(keys: np.ndarray, values: np.ndarray, pairs: np.ndarray, numbers: np.ndarray, key: Integer):
+    """The number of a pair, new or known; there must be room."""
+    place = slot_of(keys, key)
+    if keys[place] == -1:
+        pair = numbers[PAIRS]
+        numbers[PAIRS] += 1
+        keys[place], values[place], pairs[pair] = key, pair, key
+        return np.int32(pair)
+    return values[place]
+
+
+@njit(cache=True)
+def _before(count: Integer, pair: Integer, other_count: Integer, other_pair: Integer, pairs: np.ndarray):
+    return count > other_count or (count == other_count and pairs[pair] < pairs[other_pair])
+
+
+@njit(cache=True)
+def push(
+    heap_counts: np.ndarray, heap_pairs: np.ndarray, size: Integer, count: Integer, pair: Integer, pairs: np.ndarray
+):
+    place = size
+    while place > 0:
+        above = (place - 1) >> 1
+        if not _before(count, pair, heap_counts[above], heap_pairs[above], pairs):
+            break
+        heap_counts[place], heap_pairs[place] = heap_counts[above], heap_pairs[above]
+        place = above
+    heap_counts[place], heap_pairs[place] = count, pair
+
+
+@njit(cache=True)
+def pop(heap_counts: np.ndarray, heap_pairs: np.ndarray, size: Integer, pairs: np.ndarray):
+    """Remove the first of `size` entries, which the caller has read."""
+    size -= 1
+    count, pair = heap_counts[size], heap_pairs[size]
+    place = 0
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size and _before(
+            heap_counts[below + 1], heap_pairs[below + 1], heap_counts[below], heap_pairs[below], pairs
+        ):
+            below += 1
+        if not _before(heap_counts[below], heap_pairs[below], count, pair, pairs):
+            break
+        heap_counts[place], heap_pairs[place] = heap_counts[below], heap_pairs[below]
+        place = below
+    heap_counts[place], heap_pairs[place] = count, pair
+
+
+@njit(cache=True)
+def counted(
+    token_ids: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    weights: np.ndarray,
+    columns: Integer,
+    numbers: np.ndarray,
+):
+    """The tables of the sequences as they are: every pair counted, listed and on the heap."""
+    tables = Tables(
+        np.full(1 << 16, -1, np.int64),
+        np.zeros(1 << 16, np.int32),
+        np.zeros(1 << 14, np.int64),
+        np.zeros((1 << 14) * columns, np.int64),
+        np.full(1 << 14, -1, np.int32),
+        np.full(1 << 14, OPEN, np.int32),
+        np.zeros(max(token_ids.size, 16), np.int32),
+        np.zeros(max(token_ids.size, 16), np.int32),
+        np.zeros(1 << 14, np.int64),
+        np.zeros(1 << 14, np.int32),
+    )
+    entries = 0
+    for sequence in range(starts.size):
+        length = lengths[sequence]
+        if numbers[PAIRS] + length > tables.pairs.size or 2 * (numbers[PAIRS] + length) > tables.keys.size:
+            tables = with_room(tables, columns, numbers, length)
+        start = starts[sequence]
+        for place in range(start, start + length - 1):
+            key = pair_key(token_ids[place], token_ids[place + 1])
+            pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, key)
+            for column in range(columns):
+                tables.counts[pair * columns + column] += weights[sequence * columns + column]
+            head = tables.heads[pair]
+            if head < 0 or tables.entry_sequences[head] != sequence:
+                tables.entry_sequences[entries], tables.entry_next[entries] = sequence, head
+                tables.heads[pair] = entries
+                entries += 1
+    numbers[ENTRIES] = entries
+    tables = with_room(tables, columns, numbers, numbers[PAIRS])
+    for pair in range(numbers[PAIRS]):
+        push(
+            tables.heap_counts, tables.heap_pairs, numbers[HEAP], weight_of(tables.counts, pair, columns), pair,
+            tables.pairs,
+        )  # fmt: skip
+        numbers[HEAP] += 1
+    return tables
+
+
+@njit(cache=True)
+def weight_of(counts: np.ndarray, pair: Integer, columns: Integer):
+    total = np.int64(0)
+    for column in range(columns):
+        total += counts[pair * columns + column]
+    return total
