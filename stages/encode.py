@@ -3,13 +3,15 @@
 Contract: the token shard of `pipeline.core.shards`. Text is encoded as text (what looks like a special token is not
 one), every document ends in exactly one EOS. Documents with `messages` are written in the chat format with a
 `.bin.loss` file that counts what assistants write; in such a shard all tokens of plain documents count. Tool
-declarations of a chat stand in `extra` under `tools`. Cost: the encoder's, about 2.5 MB/s on one core.
+declarations of a chat stand in `extra` under `tools`. A tokenizer that our encoder does not cover is encoded by
+`tokenizers`; the facts then say why under `encoded_by_tokenizers`. Cost: the encoder's (`python -m benchmarks shards`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.chat import EOS, Run
 from pipeline.core.config import Config
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
 from pipeline.core.errors import ConfigError, InputError, nearest
+from pipeline.core.files import hash_file
 from pipeline.core.record import ShardResult
 from pipeline.core.shards import DOCUMENT_TABLE_SCHEMA, write_shard
 from pipeline.core.steps import StepTask
-from pipeline.core.tokenizer import Tokenizer
+from pipeline.core.tokenizer import FILE, Tokenizer, training_runs
 from stages.dedup.signatures import text_bytes
+from stages.tokenizer.encoder import Encoder, shared_encoder
 
 VERSION = 2
 BATCH_DOCUMENTS = 256
@@ -46,46 +51,78 @@ class EncodeWork:
         return len(_files(task))
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        tokenizer = Tokenizer.load(task.inputs[TOKENIZER_ROLE].folder)
+        encoder = _encoder(task)
         file = _files(task)[shard]
         documents = read_table(file, DOCUMENT_SCHEMA)
-        pieces = list(encoded(documents, tokenizer))
-        token_ids = np.concatenate([ids for ids, _ in pieces]) if pieces else np.empty(0, np.uint32)
-        chats = any(flags is not None for _, flags in pieces)
-        loss = np.concatenate([_flags(ids, flags) for ids, flags in pieces]) if chats else None
-        lengths = np.array([ids.shape[0] for ids, _ in pieces], np.int64)
+        batches = list(encoded(documents, encoder))
+        token_ids = np.concatenate([np.empty(0, np.uint32), *(batch.token_ids for batch in batches)])
+        lengths = np.concatenate([np.empty(0, np.int64), *(batch.lengths for batch in batches)])
+        chats = any(batch.has_chats for batch in batches)
+        loss = np.concatenate([batch.loss for batch in batches]) if chats else None
         table = document_table(documents, lengths, _quality(file, documents, task.config.quality_signal))
-        write_shard(task.folder / "tokens" / f"{shard:05d}", token_ids, table, eos_id=tokenizer.eos_id, loss=loss)
-        return _result(documents, lengths, loss, tokenizer)
+        stem = task.folder / "tokens" / f"{shard:05d}"
+        write_shard(stem, token_ids, table, eos_id=encoder.tokenizer.eos_id, loss=loss)
+        return _result(documents, lengths, loss, encoder.tokenizer)
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         tokens: dict[str, Counter[str]] = {"tokens_by_source": Counter(), "tokens_by_language": Counter()}
         for result in results:
             for name, total in tokens.items():
                 total.update(result.facts[name])
-        tokenizer = Tokenizer.load(task.inputs[TOKENIZER_ROLE].folder)
+        encoder = _encoder(task)
         return {
             **{name: dict(sorted(total.items())) for name, total in tokens.items()},
-            "tokenizer": tokenizer.fingerprint,
-            "vocabulary": tokenizer.vocabulary_size,
+            "tokenizer": encoder.tokenizer.fingerprint,
+            "vocabulary": encoder.tokenizer.vocabulary_size,
+            **({"encoded_by_tokenizers": encoder.reason} if encoder.reason else {}),
         }
 
 
 WORK = EncodeWork()
 
 
-def encoded(documents: pa.Table, tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """([tokens] uint32 ids ending in EOS, [tokens] uint8 loss flags of a chat or None) of each document."""
-    eos = np.array([tokenizer.eos_id], np.uint32)
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Documents in a row, each ending in EOS."""
+
+    token_ids: np.ndarray  # [tokens] uint32
+    loss: np.ndarray  # [tokens] uint8: 1 = counts in the loss
+    lengths: np.ndarray  # [documents] int64 tokens
+    has_chats: bool
+
+
+def encoded(documents: pa.Table, encoder: Encoder) -> Iterator[EncodedBatch]:
+    """Batches of the documents in their order."""
     for start in range(0, documents.num_rows, BATCH_DOCUMENTS):
         batch = documents.slice(start, BATCH_DOCUMENTS)
-        messages, extras = batch["messages"].to_pylist(), batch["extra"].to_pylist()
-        texts = ["" if said else text for text, said in zip(batch["text"].to_pylist(), messages, strict=True)]
-        for ids, said, extra in zip(tokenizer.encode_batch(texts), messages, extras, strict=True):
-            if said:
-                yield tokenizer.encode_chat(said, tools=(orjson.loads(extra).get("tools") or ()) if extra else ())
-            else:
-                yield np.concatenate([ids, eos]), None
+        texts, messages, extras = (batch[name].to_pylist() for name in ("text", "messages", "extra"))
+        runs = [_runs(text, said, extra) for text, said, extra in zip(texts, messages, extras, strict=True)]
+        yield _encoded_runs(runs, encoder, has_chats=any(messages))
+
+
+def _runs(text: str, messages: list[dict[str, Any]] | None, extra: str | None) -> list[Run]:
+    if not messages:
+        return [Run(text, False, True), Run(EOS, True, True)]
+    return training_runs(messages, (orjson.loads(extra).get("tools") or ()) if extra else ())
+
+
+def _encoded_runs(documents: Sequence[Sequence[Run]], encoder: Encoder, *, has_chats: bool) -> EncodedBatch:
+    """All text of the batch goes through the encoder at once; special tokens are put between by their ids."""
+    runs = [run for document in documents for run in document]
+    is_special = np.array([run.special for run in runs])
+    text_ids, offsets = encoder.encode_joined([run.text for run in runs if not run.special])
+    run_lengths = np.ones(len(runs), np.int64)
+    run_lengths[~is_special] = np.diff(offsets)
+    special_places = np.repeat(is_special, run_lengths)
+    token_ids = np.empty(special_places.shape[0], np.uint32)
+    token_ids[special_places] = [encoder.tokenizer.special_ids[run.text] for run in runs if run.special]
+    token_ids[~special_places] = text_ids
+    return EncodedBatch(
+        token_ids=token_ids,
+        loss=np.repeat(np.array([run.counts for run in runs], np.uint8), run_lengths),
+        lengths=np.add.reduceat(run_lengths, np.cumsum([0, *map(len, documents[:-1])])),
+        has_chats=has_chats,
+    )
 
 
 def document_table(documents: pa.Table, lengths: np.ndarray, quality: pa.Array) -> pa.Table:
@@ -106,8 +143,9 @@ def _files(task: StepTask) -> list[Path]:
     return files
 
 
-def _flags(token_ids: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
-    return np.ones(token_ids.shape[0], np.uint8) if flags is None else flags
+def _encoder(task: StepTask) -> Encoder:
+    file = task.inputs[TOKENIZER_ROLE].folder / FILE
+    return shared_encoder(file, hash_file(file))
 
 
 def _quality(file: Path, documents: pa.Table, signal: str) -> pa.Array:

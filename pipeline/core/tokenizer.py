@@ -70,6 +70,10 @@ class Tokenizer:
             _plain=tokenizers.Tokenizer.from_str(json.dumps(description)),
         )
 
+    def description(self) -> dict[str, Any]:
+        """The content of tokenizer.json, parsed anew."""
+        return json.loads(self._whole.to_str())
+
     @property
     def pad_id(self) -> int:
         return self.special_ids[PAD]
@@ -85,6 +89,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of NFC(text); no special token is ever added or recognised."""
         return self._plain.encode(nfc(text), add_special_tokens=False).ids
+
+    def encode_with_specials(self, text: str) -> list[int]:
+        """Token ids of NFC(text), names of special tokens read as such: for text of our own making."""
+        return self._whole.encode(nfc(text), add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """[tokens] uint32 ids of each text, on as many threads as `tokenizers` takes."""
@@ -131,15 +139,20 @@ class Tokenizer:
 
         Ends in EOS (the end of the last turn). Only what assistants write counts, the end of their turns included.
         """
-        if not messages:
-            raise InputError("a conversation without messages", fix="drop the document or give it messages")
-        return self._encode_runs(chat_runs(messages, tools)[:-1])  # without the line feed after the last turn
+        return self._encode_runs(training_runs(messages, tools))
 
     def _encode_runs(self, runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         pieces = [[self.special_ids[run.text]] if run.special else self.encode(run.text) for run in runs]
         token_ids = np.array([token for piece in pieces for token in piece], np.uint32)
         flags = np.repeat(np.array([run.counts for run in runs], np.uint8), [len(piece) for piece in pieces])
         return token_ids, flags
+
+
+def training_runs(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[Run]:
+    """The runs of a whole conversation, ending in the end of the last turn, without the line feed after it."""
+    if not messages:
+        raise InputError("a conversation without messages", fix="drop the document or give it messages")
+    return chat_runs(messages, tools)[:-1]
 
 
 def nfc(text: str) -> str:

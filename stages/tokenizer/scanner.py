@@ -20,14 +20,14 @@ Integer = int | np.int64  # a place, inside kernels
 
 TABLE = Path(__file__).with_name("unicode_classes.txt")
 CODE_POINTS = 0x110000
-OTHER, LETTER, MARK, NUMBER, SPACE, LINE_END = range(6)
+OTHER, LETTER, MARK, NUMBER, SPACE, LINE_END, NOTHING = range(7)
 _CLASSES = {"L": LETTER, "M": MARK, "N": NUMBER, "S": SPACE}
 # How letters may go on, as kernels take it: words end at a space, superwords may go on over single ones.
 WORDS, SUPERWORDS = 0, 1
 PATTERNS: dict[Pattern, int] = {"word": WORDS, "superword": SUPERWORDS}
 
 _APOSTROPHE, _BLANK = 0x27, 0x20
-_LONG_S = 0x17F  # the one character beyond ASCII that `(?i:s)` matches
+_LONG_S = (0xC5, 0xBF)  # UTF-8 of U+017F, the one character beyond ASCII that `(?i:s)` matches
 _TYPICAL_CHUNK_BYTES = 4
 
 
@@ -90,44 +90,49 @@ def chunk_end(data: np.ndarray, at: Integer, stop: Integer, classes: np.ndarray,
     """Where the chunk that begins at `at` ends. The pattern's alternatives in order, without retries."""
     point, size = character(data, at)
     kind = classes[point]
+    # One exit: with several, numba counts references to the arrays at each call, which costs more than the call.
+    end = at
     if point == _APOSTROPHE:
         end = _contraction(data, at, stop)
-        if end > at:
-            return end
-    if kind == LETTER:
-        return _letters(data, at + size, stop, classes, pattern)
-    if kind == NUMBER:
-        return at + size
-    next_kind = OTHER
-    next_size = np.int64(0)
-    if at + size < stop:
-        next_point, next_size = character(data, at + size)
-        next_kind = classes[next_point]
-        if next_kind == LETTER and kind != LINE_END:
-            return _letters(data, at + size + next_size, stop, classes, pattern)
-    if kind in (OTHER, MARK):
-        return _punctuation(data, at + size, stop, classes)
-    if point == _BLANK and next_size > 0 and next_kind in (OTHER, MARK):
-        return _punctuation(data, at + size + next_size, stop, classes)
-    return _spaces(data, at, stop, classes)
+    if end == at:
+        after = at + size
+        next_kind, next_size = NOTHING, np.int64(0)
+        if after < stop:
+            next_point, next_size = character(data, after)
+            next_kind = classes[next_point]
+        if kind == LETTER:
+            end = _letters(data, after, stop, classes, pattern)
+        elif kind == NUMBER:
+            end = after
+        elif next_kind == LETTER and kind != LINE_END:
+            end = _letters(data, after + next_size, stop, classes, pattern)
+        elif kind in (OTHER, MARK):
+            end = _punctuation(data, after, stop, classes)
+        elif point == _BLANK and next_kind in (OTHER, MARK):
+            end = _punctuation(data, after + next_size, stop, classes)
+        else:
+            end = _spaces(data, at, stop, classes)
+    return end
 
 
 @njit(cache=True, nogil=True)
 def _contraction(data: np.ndarray, at: Integer, stop: Integer) -> Integer:
     """The end of 's 't 're 've 'm 'll 'd in either case, or `at` where there is none."""
-    if at + 1 >= stop:
-        return at
-    first = data[at + 1] | 0x20  # lower case of ASCII letters
-    if first == 0x73 or first == 0x74 or first == 0x6D or first == 0x64:  # s t m d
-        return at + 2
-    if at + 2 >= stop:
-        return at
-    second = data[at + 2] | 0x20
-    if (first == 0x72 and second == 0x65) or (first == 0x76 and second == 0x65) or (first == 0x6C and second == 0x6C):
-        return at + 3
-    if data[at + 1] >= 0xC0 and character(data, at + 1)[0] == _LONG_S:
-        return at + 3
-    return at
+    end = at
+    if at + 1 < stop:
+        first = data[at + 1] | 0x20  # lower case of ASCII letters
+        if first in (0x73, 0x74, 0x6D, 0x64):  # s t m d
+            end = at + 2
+        elif at + 2 < stop:
+            second = data[at + 2] | 0x20
+            is_two_letters = (
+                (first == 0x72 and second == 0x65) or (first == 0x76 and second == 0x65)
+                or (first == 0x6C and second == 0x6C)
+            )  # fmt: skip
+            is_long_s = data[at + 1] == _LONG_S[0] and data[at + 2] == _LONG_S[1]
+            if is_two_letters or is_long_s:
+                end = at + 3
+    return end
 
 
 @njit(cache=True, nogil=True)
@@ -165,16 +170,19 @@ def _punctuation(data: np.ndarray, at: Integer, stop: Integer, classes: np.ndarr
 @njit(cache=True, nogil=True)
 def _spaces(data: np.ndarray, at: Integer, stop: Integer, classes: np.ndarray) -> Integer:
     r"""The end of spaces: after the last line end (`\s*[\r\n]`), else all, but the last where something follows."""
-    start, last, after_line_end = at, at, at
-    while at < stop:
-        point, size = character(data, at)
+    end, last, after_line_end = at, at, at
+    is_space = True
+    while is_space and end < stop:
+        point, size = character(data, end)
         kind = classes[point]
-        if kind == LINE_END:
-            after_line_end = at + 1
-        elif kind != SPACE:
-            break
-        last = at
-        at += size
-    if after_line_end > start:
-        return after_line_end
-    return at if at == stop or last == start else last
+        is_space = kind in (SPACE, LINE_END)
+        if is_space:
+            last = end
+            end += size
+            if kind == LINE_END:
+                after_line_end = end
+    if after_line_end > at:
+        end = after_line_end
+    elif end < stop and last > at:
+        end = last
+    return end
