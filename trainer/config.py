@@ -25,6 +25,9 @@ __all__ = [
     "ParameterCount",
     "PhaseConfig",
     "Precision",
+    "RampStage",
+    "SpikeGuard",
+    "TrainExecution",
     "count_parameters",
 ]
 
@@ -110,6 +113,17 @@ class LearningRate(Config):
         return self
 
 
+class SpikeGuard(Config):
+    """Skip an update whose loss or gradient norm stands out from the steps before it.
+
+    Window and deviations are those of OLMo-core's SkipStepOptimizer (128 steps, 6 standard deviations), which also
+    starts at half a window. Skipped steps stay in the window, so that a lasting change is accepted after a while.
+    """
+
+    window_steps: int = Field(default=128, ge=4)
+    deviations: float = Field(default=6.0, gt=0)
+
+
 class OptimizerConfig(Config):
     """Muon for hidden matrices, AdamW for the rest, one learning rate for both.
 
@@ -125,6 +139,7 @@ class OptimizerConfig(Config):
     adamw_eps: float = Field(default=1e-8, gt=0)
     adamw_rate_ratio: float = Field(default=1.0, gt=0)  # AdamW's learning rate over Muon's
     gradient_clip_norm: float = Field(default=1.0, gt=0)
+    spike_guard: SpikeGuard | None = None  # None: every finite update is made
 
 
 class GateConfig(Config):
@@ -142,6 +157,13 @@ class GateConfig(Config):
     needles_per_cell: int = Field(default=4, gt=0)
 
 
+class RampStage(Config):
+    """A smaller batch for the first part of a phase."""
+
+    until_tokens: int = Field(gt=0)  # of the phase; the stage's last step may reach beyond
+    rows_per_batch: int = Field(gt=0)
+
+
 class PhaseConfig(Config):
     """One stretch of training on one mix at one context length."""
 
@@ -150,6 +172,7 @@ class PhaseConfig(Config):
     context_tokens: int = Field(gt=0)
     budget_tokens: int = Field(gt=0)
     rows_per_batch: int = Field(default=8, gt=0)  # rows of context_tokens in one step, over all ranks
+    batch_ramp: tuple[RampStage, ...] = ()  # stages before the full batch, in order of until_tokens
     learning_rate: LearningRate = LearningRate()
     gate: GateConfig | None = None
     precision: Precision = "float32"  # of activations and products; weights and their state are float32 in all three
@@ -165,6 +188,17 @@ class PhaseConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def check_ramp_rises(self) -> Self:
+        tokens = [stage.until_tokens for stage in self.batch_ramp]
+        rows = [*(stage.rows_per_batch for stage in self.batch_ramp), self.rows_per_batch]
+        if tokens != sorted(set(tokens)) or rows != sorted(set(rows)):
+            raise ValueError(
+                f"batch_ramp goes to {tokens} tokens with {rows[:-1]} rows, then rows_per_batch {rows[-1]}: both must "
+                "rise from stage to stage"
+            )
+        return self
+
     @property
     def tokens_per_step(self) -> int:
         return self.rows_per_batch * self.context_tokens
@@ -173,3 +207,12 @@ class PhaseConfig(Config):
     def total_steps(self) -> int:
         """Whole steps in the budget; the rest of less than a step is not trained on."""
         return self.budget_tokens // self.tokens_per_step
+
+
+class TrainExecution(Config):
+    """How a phase runs here. No field changes what is trained, but rows_per_microbatch the order of sums."""
+
+    device: str = "cpu"
+    rows_per_microbatch: int | None = Field(default=None, gt=0)  # None: the whole batch at once
+    checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
+    keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept

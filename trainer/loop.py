@@ -20,6 +20,7 @@ import torch
 
 from pipeline.core.errors import UserError
 from trainer.data import TrainingBatch
+from trainer.guard import Recent, Seen
 from trainer.losses import UNLABELLED, compute_losses, shifted_labels
 from trainer.metrics import ExpertLoad, expert_load
 from trainer.model.model import MoEModel
@@ -37,6 +38,9 @@ class BatchLosses:
     main: float  # nats a labelled token
     mtp: float  # nats a labelled token
     balance: float  # sum over sparse layers, mean over rows
+    z: float  # mean squared log-sum-exp
+    mtp_acceptance: float  # share of labelled drafts that the model's own choice agrees with
+    router_entropy: float  # mean over rows and layers
     labelled_tokens: int
     token_losses_RT: np.ndarray  # float, nats at the predicting position
     labelled_RT: np.ndarray  # bool
@@ -48,22 +52,39 @@ class StepResult:
 
     losses: BatchLosses
     gradient_norm: float  # before clipping
+    gradient_norms: dict[str, float]  # by parameter group
+    update_norms: dict[str, float]  # by parameter group; empty for a skipped update
     load: ExpertLoad
+    skipped: str  # why the update was not made, or empty
 
 
 def train_step(
-    model: MoEModel, optimizer: MuonAdamW, batch: TrainingBatch, *, learning_rate: float, rows_per_microbatch: int
+    model: MoEModel,
+    optimizer: MuonAdamW,
+    batch: TrainingBatch,
+    *,
+    learning_rate: float,
+    rows_per_microbatch: int,
+    recent: Recent | None = None,
 ) -> StepResult:
-    """One update of `model`. Raises `DivergedError` before it when the loss or gradient is not finite."""
+    """One update of `model`, unless `recent` steps say that it is a spike: then weights, state and biases stay.
+
+    Raises `DivergedError` before the update when the loss or gradient is not finite.
+    """
     optimizer.zero_grad()
     optimizer.set_learning_rate(learning_rate)
     losses = forward_backward(model, batch, rows_per_microbatch)
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.config.gradient_clip_norm))
+    norms = optimizer.gradient_norms()
+    norm = math.hypot(*norms.values())
     _check_finite(losses, norm, batch, learning_rate)
-    optimizer.step()
-    load = expert_load(model.update_expert_bias(model.config.expert_bias_rate))
+    skipped = recent.spike(Seen(losses.main, norm)) if recent is not None else ""
+    update_norms: dict[str, float] = {}
+    if not skipped:
+        optimizer.clip_gradients(norm)
+        update_norms = optimizer.step()
+    load = expert_load(model.update_expert_bias(0.0 if skipped else model.config.expert_bias_rate))
     optimizer.zero_grad()
-    return StepResult(losses, norm, load)
+    return StepResult(losses, norm, norms, update_norms, load, skipped)
 
 
 def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch: int) -> BatchLosses:
@@ -73,21 +94,30 @@ def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch:
     is a mean over rows): the sum is the whole batch's mean.
     """
     labelled, mtp_labelled = _labelled_tokens(batch, ahead=1), _labelled_tokens(batch, ahead=2)
-    main = mtp = balance = 0.0
+    main = mtp = balance = z = entropy = 0.0
+    agreed = 0
     token_losses, labels = [], []
     for part in batch.split(rows_per_microbatch):
         losses = compute_losses(model, part.token_ids_RT, part.document_ids_RT, part.loss_mask_RT)
         weighted_main = losses.main * (losses.labelled_tokens / max(labelled, 1))
         weighted_mtp = losses.mtp * (losses.mtp_labelled_tokens / max(mtp_labelled, 1))
         weighted_balance = losses.balance * (part.rows / batch.rows)
-        total = weighted_main + model.config.mtp_loss * weighted_mtp + model.config.balance_loss * weighted_balance
-        total.backward()
+        share = losses.labelled_tokens / max(labelled, 1)
+        # main + z_loss * z is one function with one backward pass; z counts by labelled tokens as main does.
+        total = (losses.main_and_z * share) + model.config.mtp_loss * weighted_mtp
+        (total + model.config.balance_loss * weighted_balance).backward()
+        z += losses.z.item() * share
+        agreed += losses.mtp_agreed
+        entropy += losses.router_entropy * part.rows / batch.rows
         main += weighted_main.item()
         mtp += weighted_mtp.item()
         balance += weighted_balance.item()
         token_losses.append(losses.token_losses_BT.cpu().numpy())
         labels.append(losses.labelled_BT.cpu().numpy())
-    return BatchLosses(main, mtp, balance, labelled, np.concatenate(token_losses), np.concatenate(labels))
+    acceptance = agreed / max(mtp_labelled, 1)
+    return BatchLosses(
+        main, mtp, balance, z, acceptance, entropy, labelled, np.concatenate(token_losses), np.concatenate(labels)
+    )
 
 
 @contextmanager

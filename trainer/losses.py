@@ -28,6 +28,7 @@ class LossOutput:
     """`total` is what to differentiate: main + mtp_loss * mtp + balance_loss * balance + z_loss * z."""
 
     total: Tensor
+    main_and_z: Tensor  # main + z_loss * z, to be differentiated
     main: Tensor  # nats per labelled token
     mtp: Tensor  # nats per labelled token; 0 without an MTP module
     balance: Tensor  # sum over sparse layers; each layer's share is 1 when perfectly balanced
@@ -38,6 +39,12 @@ class LossOutput:
     mtp_labelled_tokens: int
     mtp_agreed: int  # of those, how many times the module's first choice is the one the model makes a token later
     routing: tuple[LayerRouting, ...]
+
+    @property
+    def router_entropy(self) -> float:
+        """Mean over sparse layers; 0 without any."""
+        entropies = [float(layer.entropy) for layer in self.routing]
+        return sum(entropies) / len(entropies) if entropies else 0.0
 
 
 def compute_losses(model: MoEModel, token_ids_BT: Tensor, document_ids_BT: Tensor, loss_mask_BT: Tensor) -> LossOutput:
@@ -64,6 +71,7 @@ def compute_losses(model: MoEModel, token_ids_BT: Tensor, document_ids_BT: Tenso
     labelled_BT = labels_BT != UNLABELLED
     return LossOutput(
         total=total,
+        main_and_z=main.total,
         main=main.mean,
         mtp=mtp,
         balance=balance,

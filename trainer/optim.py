@@ -85,9 +85,28 @@ class MuonAdamW:
                 weight.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update every weight that has a gradient."""
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of each group's gradients; groups without one are left out."""
+        norms: dict[str, float] = {}
+        for group, weights in self._groups.items():
+            gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
+            if gradients:
+                norms[group] = float(torch.nn.utils.get_total_norm(gradients))
+        return norms
+
+    def clip_gradients(self, norm: float) -> None:
+        """Scale all gradients down to `gradient_clip_norm`, given their norm now."""
+        weights = [weight for group in self._groups.values() for weight in group.values()]
+        torch.nn.utils.clip_grads_with_norm_(weights, self.config.gradient_clip_norm, torch.tensor(norm))
+
+    @torch.no_grad()
+    def step(self) -> dict[str, float]:
+        """Update every weight that has a gradient; returns the norm of each group's update, decay not counted."""
         self._adamw.step()
+        squares: dict[str, float] = {}
+        for group in ("adamw-decayed", "adamw-undecayed"):
+            if self._groups[group]:
+                squares[group] = sum(self._adamw_update_square(weight) for weight in self._groups[group].values())
         by_shape: dict[tuple[int, int], list[_Matrices]] = defaultdict(list)
         for name, weight in self._groups["muon"].items():
             if weight.grad is None:
@@ -98,17 +117,28 @@ class MuonAdamW:
             weight.mul_(1 - self.learning_rate * self.config.weight_decay)
             for part in _split(weight, update, self._row_parts.get(name)):
                 by_shape[part.weight.shape[1], part.weight.shape[2]].append(part)
-        for (rows, columns), parts in by_shape.items():
-            self._update_matrices(parts, rows, columns)
+        moved = [self._update_matrices(parts, rows, columns) for (rows, columns), parts in by_shape.items()]
+        return {group: math.sqrt(square) for group, square in {"muon": sum(moved), **squares}.items()}
 
-    def _update_matrices(self, parts: list[_Matrices], rows: int, columns: int) -> None:
-        """Orthogonalise all matrices of one shape and subtract them from their weights."""
+    def _adamw_update_square(self, weight: nn.Parameter) -> float:
+        """Squared norm of the last AdamW update of a weight, from the state it left."""
+        state, config = self._adamw.state[weight], self.config
+        steps = float(state["step"])
+        if weight.grad is None or steps == 0:
+            return 0.0
+        spread = (state["exp_avg_sq"].sqrt() / math.sqrt(1 - config.adamw_beta2**steps)).add_(config.adamw_eps)
+        rate = self.learning_rate * config.adamw_rate_ratio / (1 - config.adamw_beta1**steps)
+        return (rate * float((state["exp_avg"] / spread).norm())) ** 2
+
+    def _update_matrices(self, parts: list[_Matrices], rows: int, columns: int) -> float:
+        """Orthogonalise all matrices of one shape and subtract them from their weights; squared norm of the change."""
         rate = self.learning_rate * MATCH_ADAMW * math.sqrt(max(rows, columns))
         updates_GRC = torch.cat([part.update for part in parts])
         at_once = max(1, ELEMENTS_PER_BATCH // (rows * columns))
         orthogonal = [orthogonalize(batch, self.config.newton_schulz_steps) for batch in updates_GRC.split(at_once)]
         for part, update in zip(parts, torch.cat(orthogonal).split([len(p.weight) for p in parts]), strict=True):
             part.weight.add_(update, alpha=-rate)
+        return rate**2 * sum(float(batch.float().norm()) ** 2 for batch in orthogonal)
 
     def state_dict(self) -> dict[str, Any]:
         """Momenta by weight name. The tensors are the live ones, not copies."""

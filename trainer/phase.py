@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
-from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.plans import Plan, Segment
 from pipeline.core.runlog import TRAIN_LOG, RunLog, StepLine, read_lines
@@ -34,29 +32,22 @@ from trainer.checkpoint import (
     remove_partial,
     save,
 )
-from trainer.config import ModelConfig, OptimizerConfig, PhaseConfig
+from trainer.config import ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 from trainer.data import BatchReader
+from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
 from trainer.precision import set_precision
-from trainer.schedule import learning_rate_at
+from trainer.schedule import BatchSchedule, learning_rate_at
+from trainer.throughput import memory_bytes, peak_flops, step_flops
 
 CHECKPOINTS_PER_SEGMENT = 3  # when not told: enough to lose a third of a short run at most
 MOST_STEPS_BETWEEN_CHECKPOINTS = 1000
 
 
 OnStep = Callable[[StepLine, int, int], None]  # (line, updates done in the segment, updates of the segment)
-
-
-class TrainExecution(Config):
-    """How a phase runs here. No field changes what is trained, but rows_per_microbatch the order of sums."""
-
-    device: str = "cpu"
-    rows_per_microbatch: int | None = Field(default=None, gt=0)  # None: the whole batch at once
-    checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
-    keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept
 
 
 @dataclass(frozen=True)
@@ -70,9 +61,16 @@ class Run:
     execution: TrainExecution
 
     @property
+    def batches(self) -> BatchSchedule:
+        """Rows of each update. A phase begins with its ramp; segments added to it have the full batch."""
+        phase = self.phase
+        ramp = phase.batch_ramp if self.segment.name == phase.name else ()
+        return BatchSchedule.of(self.segment.rows, phase.context_tokens, phase.rows_per_batch, ramp)
+
+    @property
     def steps(self) -> int:
         """Updates of the segment; the last may be short of rows."""
-        return math.ceil(self.segment.rows / self.phase.rows_per_batch)
+        return self.batches.steps
 
     @property
     def end(self) -> int:
@@ -81,7 +79,7 @@ class Run:
 
     def steps_done(self, position: int) -> int:
         """Updates of the segment before `position`."""
-        return math.ceil((position - self.segment.first_row) / self.phase.rows_per_batch)
+        return self.batches.steps_before(position - self.segment.first_row)
 
     @property
     def checkpoint_every(self) -> int:
@@ -184,8 +182,9 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     place: Path | None = None
     try:
         _check_log_reaches(log_path, info)
+        recent = Recent(optimizer.config.spike_guard, read_lines(log_path))
         while info.position < run.end:
-            line = _step(run, model, optimizer, reader, info)
+            line = _step(run, model, optimizer, reader, info, recent)
             log.write(line)
             info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
             done = run.steps_done(info.position)
@@ -203,14 +202,17 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     return place
 
 
-def _step(run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, info: CheckpointInfo) -> StepLine:
+def _step(
+    run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, info: CheckpointInfo, recent: Recent
+) -> StepLine:
     """One update at `info.position` and its line."""
     started = time.perf_counter()
-    rows = min(run.phase.rows_per_batch, run.end - info.position)
+    rows = run.batches.rows_at(info.position - run.segment.first_row)
     batch = reader.batch(info.position, rows)
     rate = learning_rate_at(run.steps_done(info.position), run.steps, run.phase.learning_rate)
     at_once = run.execution.rows_per_microbatch or rows
-    result = train_step(model, optimizer, batch, learning_rate=rate, rows_per_microbatch=at_once)
+    result = train_step(model, optimizer, batch, learning_rate=rate, rows_per_microbatch=at_once, recent=recent)
+    recent.add(Seen(result.losses.main, result.gradient_norm))
     token_losses = result.losses.token_losses_RT, result.losses.labelled_RT
     tokens_by_source = tokens_by_group(batch.sources)
     tokens = sum(tokens_by_source.values())
@@ -218,6 +220,8 @@ def _step(run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, 
         losses_by_group(*token_losses, groups) for groups in (batch.sources, batch.languages, batch.domains)
     )
     seconds = time.perf_counter() - started
+    flops = step_flops(model.config, model.vocabulary_size, batch.document_ids_RT.cpu().numpy())
+    peak = peak_flops(run.execution.device, run.phase.precision)
     return StepLine(
         phase=run.phase.name,
         step=info.step + 1,
@@ -231,6 +235,12 @@ def _step(run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, 
         learning_rate=rate,
         gradient_norm=result.gradient_norm,
         segment=run.segment.fingerprint,
+        z=result.losses.z,
+        mtp_acceptance=result.losses.mtp_acceptance,
+        router_entropy=result.losses.router_entropy,
+        gradient_norms=result.gradient_norms,
+        update_norms=result.update_norms,
+        skipped=result.skipped,
         loss_by_source=by_source,
         loss_by_language=by_language,
         loss_by_domain=by_domain,
@@ -239,6 +249,8 @@ def _step(run: Run, model: MoEModel, optimizer: MuonAdamW, reader: BatchReader, 
         dead_experts=result.load.dead,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
+        flops_share=flops / seconds / peak if peak else 0.0,
+        memory_bytes=memory_bytes(run.execution.device),
     )
 
 

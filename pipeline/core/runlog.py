@@ -37,6 +37,12 @@ class StepLine:
     learning_rate: float
     gradient_norm: float
     segment: str  # chain fingerprint
+    z: float = 0.0  # mean squared log-sum-exp of the logits
+    mtp_acceptance: float = 0.0  # share of the module's first choices that the model makes too, a token later
+    router_entropy: float = 0.0  # of the routers' scores over that of equal scores, mean of layers
+    gradient_norms: dict[str, float] = field(default_factory=dict)  # by parameter group, before clipping
+    update_norms: dict[str, float] = field(default_factory=dict)  # by parameter group, weight decay not counted
+    skipped: str = ""  # why the update was not made; empty where it was
     loss_by_source: dict[str, float] = field(default_factory=dict)
     loss_by_language: dict[str, float] = field(default_factory=dict)
     loss_by_domain: dict[str, float] = field(default_factory=dict)
@@ -45,6 +51,8 @@ class StepLine:
     dead_experts: int = 0
     seconds: float = 0.0
     tokens_per_second: float = 0.0
+    flops_share: float = 0.0  # MFU: the model's multiplications over the device's peak; 0 where the peak is not known
+    memory_bytes: int = 0  # largest so far: of the process, or allocated on the accelerator
 
 
 class RunLog:

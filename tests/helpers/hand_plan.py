@@ -161,7 +161,7 @@ def train(plan: Plan, folder: Path, **changes: object) -> Path:
 
 def lines(folder: Path) -> list[dict[str, object]]:
     """The log without what a clock says."""
-    timed = {"seconds", "tokens_per_second"}
+    timed = {"seconds", "tokens_per_second", "flops_share", "memory_bytes"}
     return [{k: v for k, v in line.items() if k not in timed} for line in read_lines(folder / "train.jsonl")]
 
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.config import ModelConfig
+from trainer.model import moe as moe_module
 from trainer.model.model import MoEModel, build_model
-from trainer.model.moe import MoE, Routing, routing_statistics
+from trainer.model.moe import MoE, Routing, dispatch_route, routing_statistics
 from trainer.model.products import expert_product
 
 
@@ -133,3 +134,35 @@ def test_the_bias_stays_float32_in_a_bfloat16_model(model: MoEModel) -> None:
     assert torch.equal(router.expert_bias, exact)
     ids = torch.randint(0, model.vocabulary_size, (1, 20))
     assert model(ids, torch.zeros_like(ids)).hidden_BTC.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_every_token_reaches_its_experts_places(multiple: int) -> None:
+    experts_Nk = torch.randint(0, 5, (40, 2), generator=torch.Generator().manual_seed(4))
+    experts_Nk[experts_Nk == 3] = 2  # one expert has nothing to do
+    route = dispatch_route(experts_Nk, 5, multiple)
+    starts = [0, *route.ends_E.tolist()]
+    for expert in range(5):
+        rows = [
+            place
+            for place, chosen in zip(route.places_Nk.flatten(), experts_Nk.flatten(), strict=True)
+            if chosen == expert
+        ]
+        assert len(rows) == route.counts_E[expert]
+        assert (starts[expert + 1] - starts[expert]) % multiple == 0
+        assert sorted(int(row) for row in rows) == list(range(starts[expert], starts[expert] + len(rows)))
+    tokens = torch.arange(40)[:, None].expand(40, 2)
+    assert torch.equal(route.token_R[route.places_Nk], tokens)
+
+
+def test_filled_up_places_change_no_sum(model: MoEModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 rows are filled up to a multiple; the values and gradients are those without."""
+    layer = model.sparse_layers()[1]
+    x = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(5)).bfloat16().requires_grad_()
+    results = []
+    for multiple in (1, 16):
+        monkeypatch.setattr(moe_module, "ROW_MULTIPLE", multiple)
+        y, _ = layer(x, x)
+        results.append((y, *torch.autograd.grad(y, (x, *layer.parameters()), torch.ones_like(y))))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2 * float(one.detach().abs().max()))

@@ -120,7 +120,8 @@ def test_weights_and_gradients_stay_float32(model: MoEModel) -> None:
         assert abs(out.total.item() - exact.item()) < share * exact.item()
         for name, weight in model.named_parameters():
             assert weight.dtype == torch.float32, name
-            assert weight.grad is not None and weight.grad.dtype == torch.float32, name
+            assert weight.grad is not None, name
+            assert weight.grad.dtype == torch.float32, name
     set_precision(model, "float32")
     assert compute_losses(model, ids, documents, documents == 0).total.item() == exact.item()
 

@@ -3,7 +3,7 @@
 Contract: as `trainer.model.float8`, with power-of-two scales a row instead of a block: that is the finest scale torch's
 kernels take on compute capability 9.0, for single and grouped products alike. Needs CUDA; compute capability 8.9 for
 single and 9.0 for grouped products. Not run on the machine it was written on.
-Source: torch `_scaled_mm` and `_scaled_grouped_mm`; recipe `rowwise_with_gw_hp` of torchao.
+Source: aten `_scaled_mm` and `_scaled_grouped_mm`; recipe `rowwise_with_gw_hp` of torchao.
 Shapes: R rows, I in, O out, E experts.
 """
 
@@ -45,7 +45,7 @@ class _ScaledProduct(torch.autograd.Function):
         ctx.save_for_backward(x_RI, weight_OI)
         low_x, back_x = quantised(x_RI, 1)
         low_w, back_w = quantised(weight_OI, 1)
-        return torch._scaled_mm(low_x, low_w.t(), back_x, back_w.t(), out_dtype=torch.bfloat16)
+        return torch.ops.aten._scaled_mm(low_x, low_w.t(), back_x, back_w.t(), out_dtype=torch.bfloat16)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +54,7 @@ class _ScaledProduct(torch.autograd.Function):
         low_dy, back_dy = quantised(dy_RO, 1)
         low_w, back_w = quantised(weight_OI, 0)
         low_w_column_major = low_w.t().contiguous().t()
-        dx_RI = torch._scaled_mm(low_dy, low_w_column_major, back_dy, back_w, out_dtype=torch.bfloat16)
+        dx_RI = torch.ops.aten._scaled_mm(low_dy, low_w_column_major, back_dy, back_w, out_dtype=torch.bfloat16)
         return dx_RI, (dy_RO.t() @ x_RI).to(weight_OI.dtype)
 
 
@@ -64,7 +64,7 @@ class _ScaledExpertProduct(torch.autograd.Function):
         ctx.save_for_backward(x_RI, weight_EOI, ends_E)
         low_x, back_x = quantised(x_RI, 1)
         low_w, back_w = quantised(weight_EOI, 2)
-        return torch._scaled_grouped_mm(
+        return torch.ops.aten._scaled_grouped_mm(
             low_x, low_w.transpose(1, 2), back_x.squeeze(1), back_w.squeeze(2), offs=ends_E, out_dtype=torch.bfloat16
         )
 
@@ -75,7 +75,7 @@ class _ScaledExpertProduct(torch.autograd.Function):
         low_dy, back_dy = quantised(dy_RO, 1)
         low_w, back_w = quantised(weight_EOI, 1)
         low_w_column_major = low_w.transpose(1, 2).contiguous().transpose(1, 2)
-        dx_RI = torch._scaled_grouped_mm(
+        dx_RI = torch.ops.aten._scaled_grouped_mm(
             low_dy, low_w_column_major, back_dy.squeeze(1), back_w.squeeze(1), offs=ends_E, out_dtype=torch.bfloat16
         )
         return dx_RI, F.grouped_mm(dy_RO.t(), x_RI, offs=ends_E).to(weight_EOI.dtype), None

@@ -116,6 +116,11 @@ def _parts(rows: int, *shape: int) -> np.ndarray:
     return np.zeros((-(-rows // ROWS_PER_PART), *shape), np.float32)
 
 
+def _for_rows(rows_RC: Tensor, places_Nk: Tensor) -> Tensor:
+    """Memory for all rows; zero where there are rows that no place names."""
+    return torch.empty_like(rows_RC) if len(rows_RC) == places_Nk.numel() else torch.zeros_like(rows_RC)
+
+
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -148,8 +153,8 @@ class _AddNorm(torch.autograd.Function):
         total, y, rows, width = torch.empty_like(x), torch.empty_like(x), x.numel() // x.shape[-1], x.shape[-1]
         scale = torch.empty(rows)
         over_rows(
-            kernels.add_norm_forward, bits_of(x), bits_of(update), _floats(weight), np.float32(eps), bits_of(total), bits_of(y),
-            scale.numpy(), rows=rows, width=width,
+            kernels.add_norm_forward, bits_of(x), bits_of(update), _floats(weight), np.float32(eps), bits_of(total),
+            bits_of(y), scale.numpy(), rows=rows, width=width,
         )  # fmt: skip
         ctx.save_for_backward(total, weight, scale)
         return total, y
@@ -260,12 +265,13 @@ class _Reorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows_RC: Tensor, places_Nk: Tensor) -> Tensor:
         ctx.save_for_backward(places_Nk)
+        ctx.rows = len(rows_RC)
         return rows_RC[places_Nk]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (places_Nk,) = ctx.saved_tensors
-        drows = torch.empty_like(gradients[0]).flatten(0, 1)
+        drows = gradients[0].new_zeros(ctx.rows, gradients[0].shape[2])
         drows[places_Nk.flatten()] = gradients[0].flatten(0, 1)
         return drows, None
 
@@ -287,7 +293,7 @@ class _Combine(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, Tensor]:
         y_RC, places_Nk, weights_Nk = ctx.saved_tensors
-        dout_NC, dy_RC = gradients[0].contiguous(), torch.empty_like(y_RC)
+        dout_NC, dy_RC = gradients[0].contiguous(), _for_rows(y_RC, places_Nk)
         dweights_Nk = torch.empty(places_Nk.shape)
         over_rows(
             kernels.combine_backward, bits_of(dout_NC), bits_of(y_RC), places_Nk.numpy(), _floats(weights_Nk),

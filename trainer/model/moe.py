@@ -21,6 +21,7 @@ from trainer.model.fused import combine_experts, gather_tokens, swiglu
 from trainer.model.linear import MLP
 from trainer.model.products import expert_product
 
+ROW_MULTIPLE = 64
 WEIGHT_SUM_FLOOR = 1e-20  # keeps the normalisation finite when all chosen scores underflow
 
 
@@ -43,7 +44,7 @@ class RoutingStatistics(NamedTuple):
 class Route(NamedTuple):
     """How rows of tokens become rows of experts."""
 
-    token_R: Tensor  # int64: the token of each row in expert order
+    token_R: Tensor  # int64: the token of each row in expert order, 0 for rows of no token
     places_Nk: Tensor  # int64: where a token's rows are in expert order
     counts_E: Tensor  # int64
     ends_E: Tensor  # int32: expert e's rows end before this
@@ -118,7 +119,9 @@ class MoE(nn.Module):
         """residual + what the experts make of x, and who was sent where."""
         x_NC = x_BTC.flatten(0, 1)
         routing = self.router(x_NC)
-        route = dispatch_route(routing.experts_Nk, len(self.router.expert_bias))
+        experts = len(self.router.expert_bias)
+        multiple = row_multiple(routing.experts_Nk.numel(), experts, x_NC.dtype)
+        route = dispatch_route(routing.experts_Nk, experts, multiple)
         rows_RC = gather_tokens(x_NC, route.token_R, route.places_Nk)
         y_RC = self.experts(rows_RC, route.ends_E)
         shared_NC = self.shared(x_NC)
@@ -126,14 +129,33 @@ class MoE(nn.Module):
         return out_NC.view_as(x_BTC), routing
 
 
-def dispatch_route(experts_Nk: Tensor, experts: int) -> Route:
-    """Rows in order of expert, of equal experts in order of token."""
+def dispatch_route(experts_Nk: Tensor, experts: int, multiple: int = 1) -> Route:
+    """Rows in order of expert, of equal experts in order of token; each expert's place is a `multiple` of rows.
+
+    With a multiple above 1 there are rows that belong to no token: they hold token 0, and nobody reads what becomes of
+    them. How many rows there are does not depend on the choices, so that an accelerator need not be waited for.
+    """
     expert_of_row = experts_Nk.flatten()
     order_R = expert_of_row.argsort(stable=True)  # row in expert order -> row in token order
-    places = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
     counts_E = torch.bincount(expert_of_row, minlength=experts)
-    ends_E = counts_E.cumsum(0).to(torch.int32)
-    return Route(order_R // experts_Nk.shape[1], places.view_as(experts_Nk), counts_E, ends_E)
+    room_E = (counts_E + multiple - 1) // multiple * multiple
+    ends_E = room_E.cumsum(0)
+    # A row moves by what was left empty before its expert.
+    shift_E = (ends_E - room_E) - (counts_E.cumsum(0) - counts_E)
+    place_of_sorted = torch.arange(len(order_R), device=order_R.device) + shift_E[expert_of_row[order_R]]
+    places = torch.empty_like(order_R).scatter_(0, order_R, place_of_sorted)
+    rows = len(order_R) + experts * (multiple - 1)
+    token_R = order_R.new_zeros(rows).scatter_(0, place_of_sorted, order_R // experts_Nk.shape[1])
+    return Route(token_R, places.view_as(experts_Nk), counts_E, ends_E.to(torch.int32))
+
+
+def row_multiple(rows: int, experts: int, dtype: torch.dtype) -> int:
+    """Rows an expert's place is a multiple of.
+
+    oneDNN makes a kernel for every new shape of a bfloat16 product, at the cost of a few products; and eight-bit
+    products want multiples of 16. Where experts get few rows, as in generation, filling up would cost more.
+    """
+    return ROW_MULTIPLE if dtype == torch.bfloat16 and rows >= ROW_MULTIPLE * experts else 1
 
 
 def routing_statistics(routing: Routing, valid_BT: Tensor) -> RoutingStatistics:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def matrix_product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
-    """x W^T."""
-    return F.linear(x_RI, weight_OI.to(x_RI.dtype))
+def matrix_product(x: Tensor, weight_OI: Tensor) -> Tensor:
+    """x W^T of any leading shape."""
+    return F.linear(x, weight_OI.to(x.dtype))
 
 
 def expert_product(x_RI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
