@@ -302,7 +302,7 @@ class Layout:
         work = "stages.tokenizer.train:WORK"
         self.laid.add(Step(TOKENIZER, "stages.tokenizer", 1, config.identity(), inputs, work, content, paths))
 
-    def synthetic(self, name: str, config: Any) -> str:
+    def synthetic(self, name: str, config: SynthSet) -> str:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}

@@ -1,10 +1,10 @@
 """Sets that ask a model about documents: choose, ask, judge, write; what is asked and judged is the set's own.
 
 Contract: every chosen document is kept or dropped with a reason, in the order of choice. A document may be asked about
-several times (`samples`): the first sample that passes its checks is kept; when none does, the first one's reason counts.
-Every request leaves a row in `STEP/requests/` (prompt, model that answered, parameters, usage, latency, attempts, parents
-and licences, reasoning and content apart), also those of refused samples. Cost: the endpoint's; ours a few milliseconds
-a document, most of it judging.
+several times (`samples`): the first sample that passes its checks is kept; when none does, the first one's reason
+counts. Every request leaves a row in `STEP/requests/` (prompt, model that answered, parameters, usage, latency,
+attempts, parents and licences, reasoning and content apart), also those of refused samples. Cost: the endpoint's; ours
+a few milliseconds a document, most of it judging.
 """
 
 from __future__ import annotations
