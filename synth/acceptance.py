@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# As in `endpoint_set.make_samples`, `checks.check_thought`, `parallel_checks.check_pair` and `reasoning.verify`.
+# As in the makers, `checks.check_thought`, `parallel_checks.check_pair` and `reasoning.verify`.
 FILTERS: Mapping[str, Sequence[str]] = {
     "thinking": (
         "document_too_long", "no_answer", "finish", "too_short", "length_ratio", "leakage", "loop", "hesitation",
-        "copy", "ungrounded", "arithmetic", "language",
+        "copy", "ungrounded", "arithmetic", "language", "judge",
+    ),
+    "translation": (
+        "document_too_long", "no_prose", "no_answer", "finish", "brackets", "placeholders", "leakage", "untranslated",
+        "loop", "structure", "length", "numbers", "language", "round_trip", "judge",
+    ),
+    "questions": (
+        "document_too_long", "no_answer", "evidence", "language", "leakage", "numbers", "repeated", "too_few", "judge",
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence"),
