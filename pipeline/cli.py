@@ -147,6 +147,31 @@ def tune(
 
 
 @app.command()
+def synth(
+    config: Curriculum,
+    set_name: Annotated[str, typer.Argument(metavar="[SET]", help="A synthetic set; none = all.")] = "",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only tell what asking the endpoint would cost.")
+    ] = False,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="Rejected samples to show of each filter.")] = 2,
+    executor: Executor = "",
+    workers: Workers = 0,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Make synthetic sets and show what each of their filters lets through, with samples of what it rejects.
+
+    Example: seodang synth configs/quickstart.yaml think --examples 3
+    """
+    from pipeline.commands.synth import estimate_sets, make_sets
+
+    if estimate:
+        estimate_sets(config, set_name, set_ or [], as_json=json)
+    else:
+        make_sets(config, set_name, executor, workers, examples, set_ or [], as_json=json)
+
+
+@app.command()
 def stats(
     config: Curriculum,
     mix: Annotated[str, typer.Argument(metavar="[PHASE]", help="The phase whose mix to show; none = all.")] = "",

@@ -336,7 +336,7 @@ class Layout:
             Step(TOKENIZER, TOKENIZER_KIND, TOKENIZER_VERSION, config.identity(), inputs, work, content, paths)
         )
 
-    def synthetic(self, name: str, config: Any) -> str:
+    def synthetic(self, name: str, config: SynthSet) -> str:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}

@@ -95,7 +95,7 @@ Endpoint = Annotated[
 ENDPOINT: TypeAdapter[ReplayConfig | EndpointConfig] = TypeAdapter(Endpoint)
 
 
-class _FromSources(Config):
+class SourcedConfig(Config):
     """Fields of a set that is made from cleaned documents."""
 
     from_: tuple[str, ...] = Field(alias="from", min_length=1)  # patterns of source names, as in `web-*`
@@ -125,11 +125,20 @@ class ThoughtChecks(Config):
     maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
 
 
-class EndpointSetConfig(_FromSources):
+class JudgeConfig(Config):
+    """A model that grades samples which passed every other check (`synth/judge.py`)."""
+
+    permille: int = Field(default=0, ge=0, le=1000)  # how many of a thousand samples it sees
+    minimum: int = Field(default=3, ge=1, le=5)  # the lowest of its grades that stays; ours
+
+
+class EndpointSetConfig(SourcedConfig):
     """Fields of a set that asks an endpoint about documents."""
 
     endpoint: str = "replay"  # a name under `endpoints:`
     samples: int = Field(default=1, ge=1)  # asked of each document; the first that passes its checks is kept
+    judge: JudgeConfig = JudgeConfig()
+    native_floor: float = Field(default=0.0, ge=0, lt=1)  # share of each language's text that stays native; 0: no floor
 
 
 class ThinkingConfig(EndpointSetConfig):
@@ -140,12 +149,47 @@ class ThinkingConfig(EndpointSetConfig):
     temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
     top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
     max_tokens: int = Field(default=8192, ge=1)  # TPT section 3
-    maximum_document_characters: int = Field(default=16_000, ge=1)
+    maximum_document_characters: int = Field(default=16_000, ge=1)  # that the model reads at once
+    long_documents: Literal["refuse", "passages"] = "refuse"  # longer ones: not asked about, or about a choice of them
     passage_characters: int = Field(default=1200, ge=1)  # interleaved layout: passages are whole paragraphs up to this
     checks: ThoughtChecks = ThoughtChecks()
 
 
-class CrossLingualConfig(_FromSources):
+class TranslationConfig(EndpointSetConfig):
+    """Documents translated into other languages, with what must not change masked (`synth/translation.py`)."""
+
+    kind: Literal["translation"]
+    into: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    targets_per_document: int = Field(default=1, ge=1, le=len(LANGUAGES) - 1)
+    layout: Literal["translation", "documents", "paragraphs"] = "translation"  # alone, after its source, by paragraphs
+    temperature: float = Field(default=0.3, ge=0, le=2)  # translation wants little variety; ours
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=4096, ge=1)  # of a segment
+    segment_characters: int = Field(default=2500, ge=100)  # whole paragraphs up to this are asked for together
+    maximum_document_characters: int = Field(default=64_000, ge=1)
+    length_band: float = Field(default=1.6, gt=1)  # as for parallel documents
+    maximum_copied_share: float = Field(default=0.3, ge=0, le=1)  # of the translation, word by word in the source
+    maximum_repeated_share: float = Field(default=0.1, ge=0, le=1)  # said again, beyond what the source repeats
+    minimum_round_trip: float = Field(default=0.0, ge=0, le=1)  # chrF of the way back; 0: not asked for
+    native_floor: float = Field(default=0.5, ge=0, lt=1)  # idiom and culture need native text (arXiv 2509.17317)
+
+
+class QuestionsConfig(EndpointSetConfig):
+    """Questions and answers about documents, in another language than theirs (`synth/questions.py`)."""
+
+    kind: Literal["questions"]
+    into: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    targets_per_document: int = Field(default=1, ge=1, le=len(LANGUAGES) - 1)
+    layout: Literal["after-document", "pairs-only"] = "after-document"
+    pairs: int = Field(default=4, ge=1)  # asked for
+    minimum_pairs: int = Field(default=2, ge=1)  # that pass their checks
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=4096, ge=1)
+    maximum_document_characters: int = Field(default=16_000, ge=1)
+
+
+class CrossLingualConfig(SourcedConfig):
     """Samples in two languages from documents that share a `parallel_id`."""
 
     kind: Literal["crosslingual"]
@@ -180,13 +224,18 @@ class ReasoningConfig(Config):
         return self
 
 
-SynthSet = Annotated[ThinkingConfig | CrossLingualConfig | ReasoningConfig, Field(discriminator="kind")]
+SynthSet = Annotated[
+    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig,
+    Field(discriminator="kind"),
+]
 WORKS: Mapping[str, str] = {
     "thinking": "synth.thinking:WORK",
+    "translation": "synth.translation:WORK",
+    "questions": "synth.questions:WORK",
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 2, "crosslingual": 1, "reasoning": 1}
+VERSIONS: Mapping[str, int] = {"thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 1}
 
 
 def endpoint_binding(

@@ -100,6 +100,11 @@ def _identifier() -> Any:
     return identifier
 
 
+def density(text: str) -> float:
+    """Characters a token, estimated: of the language, or English where the text is too short to tell."""
+    return facts(detect(text) or "en").characters_per_token
+
+
 def foreign_share(text: str, language: str) -> float:
     """Share of characters that stand in paragraphs of another language (paragraphs too short to tell are left out)."""
     foreign = judged = 0

@@ -19,7 +19,7 @@ import xxhash
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
 from pipeline.core.errors import InputError
 from pipeline.core.steps import StepTask
-from synth.config import CrossLingualConfig, ThinkingConfig
+from synth.config import SourcedConfig
 from synth.language import primary
 
 
@@ -40,7 +40,7 @@ def choose(task: StepTask) -> list[Chosen]:
 
     Raises `InputError` when no source matches a pattern or nothing is left, naming what there is.
     """
-    config: ThinkingConfig | CrossLingualConfig = task.config
+    config: SourcedConfig = task.config
     found: list[Chosen] = []
     sources: set[str] = set()
     for file, path in enumerate(document_files(task.inputs["documents"].folder)):

@@ -1,7 +1,8 @@
 """Thinking-augmented documents: a model's thoughts about a document, joined with it into one sample.
 
 Contract: every chosen document is asked about (or refused as too long), every answer passes `synth/checks.py` or the
-document is dropped with the reason `thinking.CHECK`. Samples keep the document whole and unchanged. Layouts:
+document is dropped with the reason `thinking.CHECK`. Samples keep the document whole and unchanged; of a long one the
+model reads the passages with the densest reasoning (`long_documents: passages`). Layouts:
 
 `doc-then-thought`   document, then thought (Thinking augmented Pre-Training, arXiv 2509.20186)
 `thought-then-doc`   thought, then document
@@ -21,24 +22,25 @@ from synth.completion import Completion, ContentError
 from synth.config import ThinkingConfig
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.language import primary
+from synth.passages import JOINT, chosen, passages
 from synth.prompts import Prompt, prompt
-
-JOINT = "\n\n"  # between document and thought: plain concatenation, as in TPT
 
 
 def prompt_of(config: ThinkingConfig, language: str) -> Prompt:
     return prompt("thinking.passage" if config.layout == "interleaved" else "thinking.document", language)
 
 
-def passages(text: str, passage_characters: int) -> list[str]:
-    """Whole paragraphs gathered up to `passage_characters` (a longer one stands alone); joined they are `text`."""
-    found: list[str] = []
-    for paragraph in text.split(JOINT):
-        if found and len(found[-1]) + len(JOINT) + len(paragraph) <= passage_characters:
-            found[-1] += JOINT + paragraph
-        else:
-            found.append(paragraph)
-    return found
+def asked_about(text: str, config: ThinkingConfig) -> list[str]:
+    """What the model reads for each thought: the document, or its choice of passages when it is long; interleaved, one
+    entry per passage, empty where a long document's passage gets no thought."""
+    fits = len(text) <= config.maximum_document_characters
+    if config.layout != "interleaved" and fits:
+        return [text]
+    parts = passages(text, config.passage_characters)
+    taken = range(len(parts)) if fits else chosen(parts, config.maximum_document_characters)
+    if config.layout != "interleaved":
+        return [JOINT.join(parts[index] for index in taken)]
+    return [part if index in taken else "" for index, part in enumerate(parts)]
 
 
 def requests_for(
@@ -49,11 +51,15 @@ def requests_for(
     The keys depend on text, language, config and model only; `document` names it in messages.
     """
     template = prompt_of(config, language)
+    asked = asked_about(text, config)
     if config.layout == "interleaved":
         parts = passages(text, config.passage_characters)
-        places = [{"before": JOINT.join(parts[:i]), "passage": part} for i, part in enumerate(parts)]
+        most = config.maximum_document_characters
+        places = [
+            {"before": JOINT.join(parts[:i])[-most:], "passage": passage} for i, passage in enumerate(asked) if passage
+        ]
     else:
-        places = [{"document": text}]
+        places = [{"document": asked[0]}]
     parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
     return [
         Request(model, template.messages(**place), parameters, template.identity, sample, document, template.hash)
@@ -67,16 +73,18 @@ def joined(text: str, thoughts: Sequence[str], config: ThinkingConfig) -> str:
         return text + JOINT + thoughts[0]
     if config.layout == "thought-then-doc":
         return thoughts[0] + JOINT + text
-    parts = passages(text, config.passage_characters)
-    return JOINT.join(JOINT.join(pair) for pair in zip(thoughts, parts, strict=True))
+    given = iter(thoughts)
+    parts = zip(passages(text, config.passage_characters), asked_about(text, config), strict=True)
+    return JOINT.join(JOINT.join((next(given), part)) if asked else part for part, asked in parts)
 
 
 def judged(text: str, language: str, outcomes: Sequence[Outcome], config: ThinkingConfig) -> Failure | None:
     """The first failure among a document's answers."""
+    read = JOINT.join(filter(None, asked_about(text, config)))
     for outcome in outcomes:
         if isinstance(outcome, ContentError):
             return Failure("no_answer", str(outcome))
-        thought = Thought(outcome.thought, outcome.finish_reason, text, language)
+        thought = Thought(outcome.thought, outcome.finish_reason, read, language)
         limits = config.checks
         if config.layout == "interleaved":  # a thought on a passage is short beside the whole document
             limits = limits.replaced(minimum_length_ratio=0.0)
@@ -91,13 +99,25 @@ class ThinkingMaker:
 
     kind = "thinking"
 
+    def targets(self, identity: str, language: str, config: ThinkingConfig) -> Sequence[str]:
+        return ("",)
+
+    def length_share(self, source: str, target: str) -> float:
+        """The document and a thought of about three times its length (TPT)."""
+        return 4.0
+
     def unfit(self, row: Row, config: ThinkingConfig) -> Refused | None:
         length = len(row["text"])
-        too_long = length > config.maximum_document_characters
+        too_long = config.long_documents == "refuse" and length > config.maximum_document_characters
         return Refused("document_too_long", f"{length} characters") if too_long else None
 
     def requests(self, row: Row, config: ThinkingConfig, model: str, sample: int) -> list[Request]:
         return requests_for(row["text"], primary(row["lang"]), config, model, _document_name(row), sample)
+
+    def further(
+        self, row: Row, config: ThinkingConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
+    ) -> list[Request]:
+        return []
 
     def judged(
         self, row: Row, config: ThinkingConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

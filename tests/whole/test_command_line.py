@@ -43,6 +43,7 @@ def test_help_starts_without_the_heavy_libraries() -> None:
         "cancel",
         "why",
         "peek",
+        "synth",
         "stats",
         "report",
         "train",

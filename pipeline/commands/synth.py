@@ -1,0 +1,157 @@
+"""`seodang synth`: make synthetic sets and show what their filters let through, or what asking will cost.
+
+Contract: runs what the named sets need and the sets themselves; shows for each filter how many samples came to it, how
+many it dropped and the first of them. With `--estimate` nothing is asked of an endpoint: only the documents are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.commands.peek import panel
+from pipeline.commands.plan import print_json
+from pipeline.commands.status import refuse_live_jobs
+from pipeline.commands.terminal import amount, console, progress, table
+from pipeline.core.documents import document_files
+from pipeline.core.errors import ConfigError, unknown_name
+from pipeline.core.record import read_record
+from pipeline.executors import executor_for
+from pipeline.executors.work import load_work
+from pipeline.graph import Node, locked
+from pipeline.recipe import Opened, open_curriculum
+from synth.acceptance import acceptance
+from synth.config import EndpointSetConfig, ReplayConfig, bound_endpoint
+from synth.endpoint_set import RESPONSES, EndpointWork
+from synth.estimate import Estimate, estimate
+from synth.store import ResponseStore
+
+
+def make_sets(
+    config: Path, name: str, executor: str, workers: int, examples: int, overrides: Sequence[str], *, as_json: bool
+) -> None:
+    """Make one set, or all, and print the acceptance of each."""
+    opened = open_curriculum(config, overrides)
+    nodes = _nodes(opened, name)
+    _run(opened, [node.step.name for node in nodes], executor, workers)
+    found = {node.step.name: _shown(node, examples) for node in nodes}
+    if as_json:
+        print_json(found)
+        return
+    for step, shown in found.items():
+        _print(step, shown)
+
+
+def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Print what asking for one set, or all, would cost."""
+    opened = open_curriculum(config, overrides)
+    nodes = [node for node in _nodes(opened, name) if isinstance(node.step.config, EndpointSetConfig)]
+    if not nodes:
+        where = name or "synth"
+        raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
+    _run(opened, [needed for node in nodes for needed in node.step.inputs.values()], "", 0)
+    found = {node.step.name: _estimated(opened, node) for node in nodes}
+    if as_json:
+        print_json({step: asdict(one) for step, one in found.items()})
+        return
+    columns = (
+        "set",
+        "requests",
+        "stored",
+        "prompt tokens",
+        "completion at most",
+        "expected",
+        "cost at most",
+        "expected",
+    )
+    rows = [
+        (step, one.requests, one.stored, amount(one.prompt_tokens), amount(one.completion_tokens_at_most),
+         _or_dash(one.completion_tokens_expected), _money(one.money_at_most, one), _money(one.money_expected, one))
+        for step, one in found.items()
+    ]  # fmt: skip
+    console.print(table("What asking would cost (expected: by the answers stored so far)", columns, rows))
+
+
+def _or_dash(tokens: int | None) -> str:
+    return "–" if tokens is None else amount(tokens)
+
+
+def _money(value: float | None, one: Estimate) -> str:
+    return "–" if value is None else f"{value:,.2f} {one.currency}"
+
+
+def _nodes(opened: Opened, name: str) -> list[Node]:
+    sets = opened.curriculum.synth
+    if name and name not in sets:
+        raise unknown_name("synthetic set", name, sets)
+    if not sets:
+        raise ConfigError("the file has no synthetic sets", where=str(opened.path), fix="list some under `synth:`")
+    return [opened.graph.node(f"synth.{one}") for one in ([name] if name else sets)]
+
+
+def _run(opened: Opened, steps: Sequence[str], executor: str, workers: int) -> None:
+    chooser = executor_for(opened.curriculum.execution, executor, workers)
+    refuse_live_jobs(opened, chooser)
+    with locked(opened.graph.store), progress() as shown:
+        opened.graph.run(list(dict.fromkeys(steps)), chooser, shown)
+
+
+def _estimated(opened: Opened, node: Node) -> Estimate:
+    task = opened.graph.task(node)
+    work = load_work(node.step.work)
+    assert isinstance(work, EndpointWork)
+    endpoint = bound_endpoint(task.paths)
+    store = None if isinstance(endpoint, ReplayConfig) else ResponseStore(task.store / RESPONSES, "estimate")
+    requests = (one for shard in range(work.shard_count(task)) for one in work.first_requests(task, shard))
+    return estimate(requests, store, endpoint)
+
+
+def _shown(node: Node, examples: int) -> dict[str, Any]:
+    record = read_record(node.folder)
+    kind = node.step.kind.removeprefix("synth.")
+    counts = record.counts
+    filters = acceptance(kind, counts["documents_in"], record.dropped)
+    return {
+        "documents_in": counts["documents_in"],
+        "documents_out": counts["documents_out"],
+        "filters": [{**asdict(one), "accepted_share": one.accepted_share} for one in filters],
+        "rejected": {one.reason: _first(node.folder, one.reason, examples) for one in filters if one.dropped},
+        "by_language": record.facts.get("by_language", {}),
+        "by_maker": record.facts.get("by_maker", {}),
+        "folder": str(node.folder),
+        "kept": _kept(node.folder, examples),
+    }
+
+
+def _first(folder: Path, reason: str, limit: int) -> list[dict[str, Any]]:
+    """The first rejected samples of a reason whose text was kept."""
+    paths = sorted((folder / "dropped").glob("[0-9]*.parquet"))
+    rows = pl.scan_parquet(paths).filter((pl.col("reason") == reason) & pl.col("text").is_not_null())
+    return rows.select("id", "lang", "reason", "detail", "text").head(limit).collect().to_dicts()
+
+
+def _kept(folder: Path, limit: int) -> list[dict[str, Any]]:
+    return (
+        pl.scan_parquet(document_files(folder))
+        .select("id", "lang", "maker", "text")
+        .head(min(limit, 1))
+        .collect()
+        .to_dicts()
+    )
+
+
+def _print(step: str, shown: dict[str, Any]) -> None:
+    for reason, rows in shown["rejected"].items():
+        for row in rows:
+            console.print(panel({**row, "reason": reason}))
+    rows = [
+        (one["reason"], one["reached"], one["dropped"], f"{100 * one['accepted_share']:.1f}%")
+        for one in shown["filters"]
+    ]
+    share = 100 * shown["documents_out"] / max(1, shown["documents_in"])
+    title = f"{step}: {shown['documents_out']:,} of {shown['documents_in']:,} samples stay ({share:.1f}%)"
+    console.print(table(title, ("filter", "came to it", "dropped", "accepted"), rows))
