@@ -97,6 +97,11 @@ class MappedTokens:
             flags_P = np.where(own, flags_P + start_P.astype(np.uint64), np.uint64(0))
         return Located(self._address_S[shard_P] + byte_P.astype(np.uint64), flags_P, self)
 
+    def read(self, shard: int, start: int, length: int) -> np.ndarray:
+        """[length] uint32 token ids, checked."""
+        self.locate(np.array([shard]), np.array([start]), np.array([length]))
+        return self._files[shard, TOKENS].view(TOKEN_DTYPE)[start : start + length]
+
     def _open(self, number: int) -> None:
         shard = self._shards[number]
         stem = self._store / shard.stem
