@@ -219,10 +219,8 @@ class RangedTokens:
         if absent:
             paths = [self._path(shard, ending) for shard, ending, _ in absent]
             bounds = [self._bounds(*key) for key in absent]
-            try:
-                parts = self._files.cat_ranges(paths, [low for low, _ in bounds], [high for _, high in bounds])
-            except OSError as error:
-                raise InputError(f"cannot be read: {error}", where=paths[0], fix="check the store") from None
+            lows, highs = [low for low, _ in bounds], [high for _, high in bounds]
+            parts = self._files.cat_ranges(paths, lows, highs, on_error="return")
             for key, path, bound, part in zip(absent, paths, bounds, parts, strict=True):
                 found[key] = self._verified(key, path, bound, part)
         for key in needed:
@@ -239,8 +237,10 @@ class RangedTokens:
         size = self._shards[shard].tokens * (TOKEN_BYTES if ending == TOKENS else 1)
         return number * RANGE_BYTES, min((number + 1) * RANGE_BYTES, size)
 
-    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: bytes) -> np.ndarray:
+    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: Any) -> np.ndarray:
         shard, ending, number = key
+        if isinstance(part, Exception):
+            raise InputError(f"cannot be read: {part!r}", where=path, fix="check the store and its credentials")
         if len(part) != bound[1] - bound[0]:
             what = f"{len(part):,} bytes at {bound[0]:,} where the plan says {bound[1] - bound[0]:,}"
             raise InputError(what, where=path, fix=REMEDY)

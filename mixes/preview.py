@@ -23,7 +23,6 @@ from mixes.quota import Ask, Supply, exact, solve, wanted_tokens
 from mixes.spec import PlanConfig
 from mixes.strata import EVERY, Stratum, stratum_factors
 
-
 LEAST_DOCUMENTS = 1_000_000  # packed
 
 

@@ -28,12 +28,12 @@ def test_halves_of_a_known_batch() -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])
 def test_ranks_cost_about_the_same(ranks: int) -> None:
-    """64 rows on up to 8 ranks are within 1 % of even; dealt at random they are not within 2 %."""
+    """64 rows on up to 8 ranks are within 1 % of even, and nearer to it than dealt at random."""
     costs = np.random.default_rng(3).integers(1_000, 9_000, 64)
     per_rank = costs[balanced(costs)].reshape(ranks, -1).sum(axis=1)
     assert per_rank.max() / per_rank.mean() < 1.01
     dealt = costs.reshape(ranks, -1).sum(axis=1)
-    assert dealt.max() / dealt.mean() > 1.02
+    assert dealt.max() > per_rank.max()
 
 
 def test_every_row_is_served_once_and_found_again(house: Any, documents_of: Any) -> None:

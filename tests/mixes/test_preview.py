@@ -74,6 +74,8 @@ def test_the_plan_comes_out_as_previewed(house: Any, documents_of: Any) -> None:
     )
     segment = plan.segments[0]
     assert found.rows == segment.rows
-    assert found.fill == pytest.approx(segment.tokens / (segment.rows * 64), abs=0.03)  # a thousand such plans together pack a little better
+    assert found.fill == pytest.approx(
+        segment.tokens / (segment.rows * 64), abs=0.03
+    )  # a thousand such plans together pack a little better
     assert found.cut_documents == pytest.approx(segment.truncated_documents, rel=0.25)
     assert found.documents == pytest.approx(sum(share.documents_planned for share in segment.shares), rel=0.1)
