@@ -186,6 +186,6 @@ def sampled_overlap(one: Sample, other: Sample) -> dict[str, Any]:
         "sampled": [one.documents, other.documents],
         "near_duplicates": hits,
         "near_duplicate_share": hits / max(other.documents, 1),
-        "distinct_ngrams": [round(one.ngrams.count()), round(other.ngrams.count())],
-        "shared_ngram_share": both / max(other.ngrams.count(), 1.0),
+        "distinct_ngrams": [round(float(part.ngrams.count())) for part in (one, other)],
+        "shared_ngram_share": float(both / max(other.ngrams.count(), 1.0)),
     }

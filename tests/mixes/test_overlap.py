@@ -67,4 +67,4 @@ def test_near_duplicates_and_ngrams_of_a_sample(house: Any) -> None:
     common = len((a & b) - {"0"})  # of the first three quarters are alike: below the threshold
     assert found["near_duplicates"] == common
     assert found["distinct_ngrams"][0] == pytest.approx(20 * 193, rel=0.03)
-    assert found["shared_ngram_share"] == pytest.approx(common / 20, abs=0.05)
+    assert found["shared_ngram_share"] == pytest.approx(common / 20, abs=0.08)  # one more in part
