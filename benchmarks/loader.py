@@ -1,8 +1,9 @@
 """Training rows from disk: ours against a bare memory-mapped gather and MosaicML's streaming loader.
 
 Contract: the same packed rows of 8,192 tokens. Ours gives token ids, the loss mask of each token, and the boundaries
-and sources of the documents; spreading those over tokens is measured apart. The gather and the MDS reader give token ids only, of rows that were packed before. `equal`: the token ids of
-the first batch are those of the plan (MDS: of the same row).
+and sources of the documents; spreading those over tokens is measured apart. The gather and the MDS reader give token
+ids only, of rows that were packed before. `equal`: the token ids of the first batch are those of the plan (MDS: of the
+same row).
 """
 
 from __future__ import annotations
