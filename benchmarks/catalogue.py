@@ -121,6 +121,18 @@ BENCHMARKS: dict[str, Entry] = {
         ),
         Entry("pack", "benchmarks.pack:run", "packing pieces into training rows", ("OLMo-core InstancePacker",)),
         Entry(
+            "preview",
+            "benchmarks.preview:run",
+            "a mix's rows and fill from length histograms",
+            ("packing each document",),
+        ),
+        Entry(
+            "plan",
+            "benchmarks.plan:run",
+            "planning a hundred million documents: time and memory",
+            ("reading their tables with polars",),
+        ),
+        Entry(
             "order",
             "benchmarks.order:run",
             "which row is served at a position",

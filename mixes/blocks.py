@@ -83,10 +83,14 @@ class MappedTokens:
         self._flag_address_S = np.zeros(len(segment.shards), np.uint64)
         self._files: dict[tuple[int, str], np.ndarray] = {}
         self._sums: dict[int, np.ndarray] = {}
+        self._found = np.empty((AT_ONCE, 2), np.int64)
 
     def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
-        for shard in np.unique(shard_P[self._address_S[shard_P] == 0]).tolist():
-            self._open(shard)
+        address_P = self._address_S[shard_P]
+        if not address_P.all():
+            for shard in np.unique(shard_P[address_P == 0]).tolist():
+                self._open(shard)
+            address_P = self._address_S[shard_P]
         byte_P = start_P * TOKEN_BYTES
         self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, byte_P + length_P * TOKEN_BYTES)
         flags_P = self._flag_address_S[shard_P]
@@ -95,7 +99,12 @@ class MappedTokens:
             start, end = start_P[own], start_P[own] + length_P[own]
             self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start, end)
             flags_P = np.where(own, flags_P + start_P.astype(np.uint64), np.uint64(0))
-        return Located(self._address_S[shard_P] + byte_P.astype(np.uint64), flags_P, self)
+        return Located(address_P + byte_P.astype(np.uint64), flags_P, self)
+
+    def read(self, shard: int, start: int, length: int) -> np.ndarray:
+        """[length] uint32 token ids, checked."""
+        self.locate(np.array([shard]), np.array([start]), np.array([length]))
+        return self._files[shard, TOKENS].view(TOKEN_DTYPE)[start : start + length]
 
     def _open(self, number: int) -> None:
         shard = self._shards[number]
@@ -130,7 +139,7 @@ class MappedTokens:
         start_P: np.ndarray,
         end_P: np.ndarray,
     ) -> None:
-        found = np.empty((AT_ONCE, 2), np.int64)
+        found = self._found
         while count := blocks_to_check(first, shard_P, start_P, end_P, SUM_BYTES, checked, found):
             for place, (number, block) in enumerate(found[:count].tolist()):
                 before = _blocks(self._shards[number].tokens * TOKEN_BYTES) if ending == FLAGS else 0
@@ -214,10 +223,8 @@ class RangedTokens:
         if absent:
             paths = [self._path(shard, ending) for shard, ending, _ in absent]
             bounds = [self._bounds(*key) for key in absent]
-            try:
-                parts = self._files.cat_ranges(paths, [low for low, _ in bounds], [high for _, high in bounds])
-            except OSError as error:
-                raise InputError(f"cannot be read: {error}", where=paths[0], fix="check the store") from None
+            lows, highs = [low for low, _ in bounds], [high for _, high in bounds]
+            parts = self._files.cat_ranges(paths, lows, highs, on_error="return")
             for key, path, bound, part in zip(absent, paths, bounds, parts, strict=True):
                 found[key] = self._verified(key, path, bound, part)
         for key in needed:
@@ -234,8 +241,10 @@ class RangedTokens:
         size = self._shards[shard].tokens * (TOKEN_BYTES if ending == TOKENS else 1)
         return number * RANGE_BYTES, min((number + 1) * RANGE_BYTES, size)
 
-    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: bytes) -> np.ndarray:
+    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: Any) -> np.ndarray:
         shard, ending, number = key
+        if isinstance(part, Exception):
+            raise InputError(f"cannot be read: {part!r}", where=path, fix="check the store and its credentials")
         if len(part) != bound[1] - bound[0]:
             what = f"{len(part):,} bytes at {bound[0]:,} where the plan says {bound[1] - bound[0]:,}"
             raise InputError(what, where=path, fix=REMEDY)

@@ -26,7 +26,7 @@ from numba import njit
 from mixes.catalog import Catalogue
 from mixes.quota import exact
 from mixes.spec import ComponentConfig, CurveConfig, PlanConfig
-from mixes.strata import Stratum, bucket_of, cluster_factor_of, limit_of
+from mixes.strata import EVERY, Stratum, bucket_of, cluster_place_of, limit_of
 from pipeline.core.errors import ConfigError, unknown_name
 from pipeline.core.rng import Permutation, derive_seed, image_of
 
@@ -155,7 +155,7 @@ def _strata(
         code += np.array([names.index(limit) if limit in names else 0 for limit in limits])[catalogue.kind_D[rows]]
     factors = [1.0, *(factor for _, factor in sorted(component.cluster_repeats.items()))]
     if cluster_D is not None:
-        code += cluster_factor_of(cluster_D[rows], component.cluster_repeats).astype(np.int64) * len(names)
+        code += cluster_place_of(cluster_D[rows], component.cluster_repeats).astype(np.int64) * len(names)
     buckets = 0
     if quality_D is not None and component.quality is not None:
         buckets = component.quality.buckets
@@ -184,7 +184,7 @@ def _strata(
         )
         for c in used.tolist()
     ]
-    return strata or [Stratum()], np.where(code < 0, np.int16(-1), place[np.maximum(code, 0)])
+    return strata or [EVERY], np.where(code < 0, np.int16(-1), place[np.maximum(code, 0)])
 
 
 def _discarded(component: ComponentConfig, buckets: int) -> np.ndarray:

@@ -40,32 +40,41 @@ def gather(
     length_P: np.ndarray, token_ids_RT: np.ndarray, loss_mask_RT: np.ndarray,
 ) -> None:  # fmt: skip
     """Args: addresses of uint32 tokens and of uint8 loss flags (0: every token counts), where they go, and how many."""
-    context = token_ids_RT.shape[1]
-    end, row_before = 0, np.int64(-1)
+    context = np.int64(token_ids_RT.shape[1])
+    token_ids, counts = token_ids_RT.reshape(-1), loss_mask_RT.reshape(-1)  # flat: the copies below become vectors
+    end = np.int64(0)
     for p in range(row_P.shape[0]):
-        row: Any = np.int64(row_P[p])
+        start: Any = row_P[p] * context + offset_P[p]
         length: Any = np.int64(length_P[p])
-        if row != row_before:
-            if row_before >= 0:
-                token_ids_RT[row_before, end:] = 0
-                loss_mask_RT[row_before, end:] = False
-            row_before = row
-        start = np.int64(offset_P[p])
+        token_ids[end:start] = 0
+        counts[end:start] = False
         end = start + length
-        tokens = carray(_tokens_at(token_address_P[p]), (length,))
-        into = token_ids_RT[row, start:end]
+        tokens, into = carray(_tokens_at(token_address_P[p]), (length,)), token_ids[start:end]
         for t in range(length):
             into[t] = tokens[t]
-        counts = loss_mask_RT[row, start:end]
+        counted = counts[start:end]
         if flag_address_P[p] == 0:
-            counts[:] = True
+            counted[:] = True
         else:
             flags = carray(_flags_at(flag_address_P[p]), (length,))
             for t in range(length):
-                counts[t] = flags[t] != 0
-    if row_before >= 0:
-        token_ids_RT[row_before, end:context] = 0
-        loss_mask_RT[row_before, end:context] = False
+                counted[t] = flags[t] != 0
+    token_ids[end:] = 0
+    counts[end:] = False
+
+
+@njit(cache=True, nogil=True)
+def places(row_P: np.ndarray, length_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([P] int32 ordinal of each piece in its row, [P] int32 tokens before it there); rows rise."""
+    ordinal_P, offset_P = np.empty(row_P.shape[0], np.int32), np.empty(row_P.shape[0], np.int32)
+    ordinal, offset = 0, 0
+    for p in range(row_P.shape[0]):
+        if p > 0 and row_P[p] != row_P[p - 1]:
+            ordinal, offset = 0, 0
+        ordinal_P[p], offset_P[p] = ordinal, offset
+        ordinal += 1
+        offset += length_P[p]
+    return ordinal_P, offset_P
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from mixes.blocks import CACHE_BYTES, MappedTokens, RangedTokens, TokenBlocks
 from mixes.catalog import Kind
-from mixes.gather import gather, spread
+from mixes.gather import gather, places, spread
 from mixes.order import RowOrder, served_pieces
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
@@ -157,12 +157,11 @@ class MixLoader:
         opened = self._segment(segment)
         row_P, piece_P = served_pieces(opened.rows, opened.order, position - segment.first_row, rows)
         found = opened.rows.pieces(piece_P)
-        first_P = np.searchsorted(row_P, row_P)  # of the piece's row
-        before = np.cumsum(found["length"], dtype=np.int64) - found["length"]
+        ordinal_P, offset_P = places(row_P, found["length"])
         pieces = BatchPieces(
             row_P=row_P,
-            ordinal_P=(np.arange(row_P.shape[0]) - first_P).astype(np.int32),
-            offset_P=(before - before[first_P]).astype(np.int32),
+            ordinal_P=ordinal_P,
+            offset_P=offset_P,
             length_P=found["length"],
             shard_P=found["shard"],
             document_P=found["document"],

@@ -65,7 +65,8 @@ class RowOrder:
         size = self._segment.rows_per_batch
         first, last = offset // size, (offset + count - 1) // size
         parts = [self.batch(number) for number in range(first, last + 1)]
-        return np.concatenate(parts)[offset - first * size :][:count]
+        served = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return served[offset - first * size :][:count]
 
     def batch(self, number: int) -> np.ndarray:
         """[B] int64 stored rows of a global batch, in the order they are served."""
@@ -95,8 +96,19 @@ class RowOrder:
 def served_pieces(rows: SegmentRows, order: RowOrder, offset: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """([P] int32 row of the asked ones, [P] int64 piece of the segment) of the rows served from `offset` on."""
     stored = order.stored(offset, count)
-    first = rows.first_piece(stored)
-    counts = rows.first_piece(stored + 1) - first
-    row_P = np.repeat(np.arange(count, dtype=np.int32), counts)
-    before = np.cumsum(counts) - counts
-    return row_P, first[row_P] + np.arange(row_P.shape[0]) - before[row_P]
+    first = rows.first_piece(np.concatenate([stored, stored + 1]))
+    return _expanded(first[:count], first[count:])
+
+
+@njit(cache=True, nogil=True)
+def _expanded(first_R: np.ndarray, end_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pieces = 0
+    for row in range(first_R.shape[0]):
+        pieces += end_R[row] - first_R[row]
+    row_P, piece_P = np.empty(pieces, np.int32), np.empty(pieces, np.int64)
+    place = 0
+    for row in range(first_R.shape[0]):
+        for piece in range(first_R[row], end_R[row]):
+            row_P[place], piece_P[place] = row, piece
+            place += 1
+    return row_P, piece_P

@@ -47,7 +47,7 @@ def _longest_first(lengths_P: np.ndarray, row_tokens: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _least_at_or_above(words: np.ndarray, level_start: np.ndarray, wanted: int) -> int:
+def least_at_or_above(words: np.ndarray, level_start: np.ndarray, wanted: int) -> int:
     """Smallest member >= wanted of the bitset whose levels lie one after the other in `words`; -1 when none."""
     full = ~np.uint64(0)
     place = wanted
@@ -66,7 +66,7 @@ def _least_at_or_above(words: np.ndarray, level_start: np.ndarray, wanted: int) 
 
 
 @njit(cache=True)
-def _include(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
+def include(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
     place = member
     for level in range(level_start.shape[0] - 1):
         words[level_start[level] + place // WORD] |= np.uint64(1) << np.uint64(place % WORD)
@@ -74,7 +74,7 @@ def _include(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
 
 
 @njit(cache=True)
-def _exclude(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
+def exclude(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
     place = member
     for level in range(level_start.shape[0] - 1):
         index = level_start[level] + place // WORD
@@ -94,7 +94,7 @@ def _best_fit(lengths_P: np.ndarray, row_tokens: int, level_start: np.ndarray) -
     rows = 0
     for piece in _longest_first(lengths_P, row_tokens):
         length = int(lengths_P[piece])
-        room = _least_at_or_above(words, level_start, length)
+        room = least_at_or_above(words, level_start, length)
         if room < 0:
             row, room = rows, row_tokens
             rows += 1
@@ -102,18 +102,18 @@ def _best_fit(lengths_P: np.ndarray, row_tokens: int, level_start: np.ndarray) -
             row = int(first_row[room])
             first_row[room] = next_row[row]
             if first_row[room] < 0:
-                _exclude(words, level_start, room)
+                exclude(words, level_start, room)
         row_of_P[piece] = row
         left = room - length
         if left > 0:
             if first_row[left] < 0:
-                _include(words, level_start, left)
+                include(words, level_start, left)
             next_row[row] = first_row[left]
             first_row[left] = row
     return row_of_P, rows
 
 
-def _levels(row_tokens: int) -> np.ndarray:
+def levels(row_tokens: int) -> np.ndarray:
     """First word of each level of a 64-ary bitset over 0..row_tokens, and the end."""
     starts, size = [0], row_tokens + 1
     while True:
@@ -137,7 +137,7 @@ def pack(lengths_P: np.ndarray, row_tokens: int) -> tuple[np.ndarray, int]:
         return np.empty(0, np.int64), 0
     assert int(lengths_P.min()) >= 1, "a piece has no tokens"
     assert int(lengths_P.max()) <= row_tokens, f"a piece of {int(lengths_P.max())} tokens in rows of {row_tokens}"
-    row_of_P, rows = _best_fit(np.ascontiguousarray(lengths_P, np.int64), row_tokens, _levels(row_tokens))
+    row_of_P, rows = _best_fit(np.ascontiguousarray(lengths_P, np.int64), row_tokens, levels(row_tokens))
     return row_of_P, int(rows)
 
 

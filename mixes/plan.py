@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,11 @@ import numpy as np
 from mixes.catalog import Catalogue, count_up, draws_before, open_catalogue
 from mixes.draw import ACCEPTED, NOT_NAMED, REASONS, Pool, Sorted, capacity, draw, sort_out
 from mixes.limits import Limits, hold
-from mixes.quota import Ask, Supply, exact, solve, wanted_tokens
+from mixes.quota import Ask, Supply, solve, wanted_tokens
 from mixes.rows import packed_rows
 from mixes.spec import PlanConfig
 from mixes.stats import segment_statistics
-from mixes.strata import bucket_factors
+from mixes.strata import stratum_factors
 from mixes.stream import Stream
 from mixes.tally import Tally
 from pipeline.core.errors import InputError
@@ -144,7 +143,8 @@ def _draw_all(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], u
         shortage=config.mix.shortage,
         where=where,
     )
-    factors = _factors(config, pools, ask)
+    held = [(pool.component, pool.stratum, pool.unique_tokens) for pool in pools]
+    factors = stratum_factors(config.mix, held, wanted_tokens(ask), where)
     limits = Limits(config.mix.native_floors, config.mix.synthetic_cap)
 
     def capacity_at(component: str, max_repeats: float) -> int:
@@ -178,24 +178,6 @@ def _draw_all(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], u
             count_up(now_D, documents[i])
         if not short:
             return Drawn(tuple(targets), tuple(documents))
-
-
-def _factors(config: PlanConfig, pools: Sequence[Pool], ask: Ask) -> list[Fraction]:
-    """A factor a pool: of its quality bucket times that of its cluster sizes."""
-    wanted = dict(zip(sorted(ask.weights), wanted_tokens(ask), strict=True))
-    buckets: dict[str, list[Fraction]] = {}
-    for name, component in config.mix.components.items():
-        if component.quality is not None:
-            # The curve's mean is over all buckets: the discarded ones hold as many tokens as each of the others.
-            unique = sum(pool.unique_tokens for pool in pools if pool.component == name)
-            kept = len({pool.stratum.bucket for pool in pools if pool.component == name and pool.stratum.bucket >= 0})
-            multiplier = Fraction(wanted[name] * max(kept, 1), max(unique, 1) * component.quality.buckets)
-            buckets[name] = bucket_factors(component.quality, multiplier, f"{ask.where}, component `{name}`")
-    return [
-        (buckets[pool.component][pool.stratum.bucket] if pool.stratum.bucket >= 0 else Fraction(1))
-        * exact(pool.stratum.cluster_factor)
-        for pool in pools
-    ]
 
 
 def _numbers(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], drawn: Drawn) -> Numbers:

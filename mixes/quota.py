@@ -98,7 +98,7 @@ def solve(ask: Ask, supplies: Sequence[Supply], capacity_at: Callable[[str, floa
     """
     names = sorted(ask.weights)
     caps = [sum(s.capacity_tokens for s in supplies if s.component == name and s.factor) for name in names]
-    wanted = wanted_tokens(ask)
+    wanted = list(wanted_tokens(ask).values())
     short = any(want > cap for want, cap in zip(wanted, caps, strict=True))
     if sum(caps) < ask.budget_tokens or (ask.shortage == "refuse" and short):
         raise _shortage(ask, names, wanted, caps, supplies, capacity_at)
@@ -112,11 +112,12 @@ def solve(ask: Ask, supplies: Sequence[Supply], capacity_at: Callable[[str, floa
     return targets
 
 
-def wanted_tokens(ask: Ask) -> list[int]:
+def wanted_tokens(ask: Ask) -> dict[str, int]:
     """Tokens each component should give by its weight, in order of name."""
     names = sorted(ask.weights)
     weights = [exact(ask.weights[name]) for name in names]
-    return water_fill(ask.budget_tokens, weights, [ask.budget_tokens] * len(names))
+    shares = water_fill(ask.budget_tokens, weights, [ask.budget_tokens] * len(names))
+    return dict(zip(names, shares, strict=True))
 
 
 def _shortage(

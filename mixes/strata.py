@@ -11,7 +11,7 @@ Shapes: n documents of one source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
@@ -40,6 +40,9 @@ class Stratum:
     limit: str = ""  # `native ko`, `synthetic` or none
 
 
+EVERY = Stratum()
+
+
 def limit_of(kind: Kind, mix: MixConfig) -> str:
     """The floor or cap a document counts for."""
     if kind.maker != HUMAN:
@@ -60,12 +63,12 @@ def bucket_of(quality_n: np.ndarray, length_n: np.ndarray, buckets: int) -> np.n
     return found
 
 
-def cluster_factor_of(size_n: np.ndarray, repeats: dict[int, float]) -> np.ndarray:
+def cluster_place_of(size_n: np.ndarray, repeats: dict[int, float]) -> np.ndarray:
     """[n] int16: the place of the factor in the rising sizes of `repeats`, 0 where none applies."""
     return np.searchsorted(np.array(sorted(repeats), np.int64), size_n, side="right").astype(np.int16)
 
 
-def bucket_factors(quality: CurveConfig | BucketsConfig | None, multiplier: Fraction, where: str) -> list[Fraction]:
+def bucket_factors(quality: CurveConfig | BucketsConfig, multiplier: Fraction, where: str) -> list[Fraction]:
     """A factor a bucket.
 
     Args:
@@ -76,11 +79,34 @@ def bucket_factors(quality: CurveConfig | BucketsConfig | None, multiplier: Frac
     Raises:
         QuotaError: no curve gives that much within `top_repeats`.
     """
-    if quality is None:
-        return []
     if isinstance(quality, BucketsConfig):
         return [Fraction(repr(factor)) for factor in quality.factors]
     return curve(quality, multiplier, where)
+
+
+def stratum_factors(
+    mix: MixConfig, held: Sequence[tuple[str, Stratum, int]], wanted: Mapping[str, int], where: str
+) -> list[Fraction]:
+    """A factor for each stratum: of its quality bucket times that of its cluster sizes.
+
+    Args:
+        mix: The mix.
+        held: Component, stratum and unique tokens of each.
+        wanted: Component -> tokens it is to give.
+        where: For messages.
+    """
+    buckets: dict[str, list[Fraction]] = {}
+    for name, component in mix.components.items():
+        if component.quality is not None:
+            # The curve's mean is over all buckets: the discarded ones hold as many tokens as each of the others.
+            unique = sum(tokens for component_name, _, tokens in held if component_name == name)
+            kept = {stratum.bucket for component_name, stratum, _ in held if component_name == name} - {-1}
+            multiplier = Fraction(wanted[name] * max(len(kept), 1), max(unique, 1) * component.quality.buckets)
+            buckets[name] = bucket_factors(component.quality, multiplier, f"{where}, component `{name}`")
+    return [
+        (buckets[name][stratum.bucket] if stratum.bucket >= 0 else Fraction(1)) * Fraction(repr(stratum.cluster_factor))
+        for name, stratum, _ in held
+    ]
 
 
 def curve(config: CurveConfig, multiplier: Fraction, where: str) -> list[Fraction]:

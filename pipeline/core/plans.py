@@ -260,15 +260,15 @@ class SegmentRows:
 
     def first_piece(self, row_R: np.ndarray) -> np.ndarray:
         """[R] int64 first piece of each stored row; of row `segment.rows` the number of pieces."""
-        return self._rows.take("first_piece", row_R)
+        return self._rows.take(("first_piece",), row_R)["first_piece"]
 
     def attention(self, row_R: np.ndarray) -> np.ndarray:
         """[R] int64 sum of squared piece lengths of each stored row."""
-        return self._rows.take("attention", row_R)
+        return self._rows.take(("attention",), row_R)["attention"]
 
     def pieces(self, piece_P: np.ndarray, names: Sequence[str] = tuple(PIECES_SCHEMA.names)) -> dict[str, np.ndarray]:
         """Columns of the given pieces."""
-        return {name: self._pieces.take(name, piece_P) for name in names}
+        return self._pieces.take(names, piece_P)
 
     def piece_batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(first piece, columns) of each record batch, as they are stored."""
@@ -296,16 +296,19 @@ class _MappedColumns:
             self._opened[number] = {name: batch[name].to_numpy() for name in batch.schema.names}
         return self._opened[number]
 
-    def take(self, name: str, entry_N: np.ndarray) -> np.ndarray:
+    def take(self, names: Sequence[str], entry_N: np.ndarray) -> dict[str, np.ndarray]:
+        low, high = (int(entry_N.min()), int(entry_N.max())) if entry_N.size else (0, 0)
+        number = low // BATCH_ENTRIES
+        if number == high // BATCH_ENTRIES:
+            batch, place_N = self._batch(number), entry_N - number * BATCH_ENTRIES
+            return {name: batch[name][place_N] for name in names}
         batch_N = entry_N // BATCH_ENTRIES
-        if entry_N.size == 0 or batch_N[0] == batch_N[-1] == batch_N.max() == batch_N.min():
-            number = int(batch_N[0]) if entry_N.size else 0
-            return self._batch(number)[name][entry_N - number * BATCH_ENTRIES]
-        found = np.empty(entry_N.shape[0], self._batch(0)[name].dtype)
+        found = {name: np.empty(entry_N.shape[0], values.dtype) for name, values in self._batch(number).items()}
         for number in np.unique(batch_N).tolist():
             own = batch_N == number
-            found[own] = self._batch(number)[name][entry_N[own] - number * BATCH_ENTRIES]
-        return found
+            for name in names:
+                found[name][own] = self._batch(number)[name][entry_N[own] - number * BATCH_ENTRIES]
+        return {name: found[name] for name in names}
 
     def batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for number in range(self._reader.num_record_batches):

@@ -126,7 +126,7 @@ def gather(
     steps = tuple(_step(store, node) for node in graph.nodes.values())
     known = dict(sorted((cards or {}).items()))
 
-    found = [_carded(_phase(store, view), known, origins) for view in phases]
+    found = [_carded(gather_phase(store, view), known, origins) for view in phases]
     return Gathered(steps, tuple(found), known)
 
 
@@ -186,7 +186,7 @@ def _uncounted(dropped: Mapping[str, Counter[str]]) -> dict[str, Tally]:
     return {name: Tally(None, None, dict(sorted(counts.items()))) for name, counts in sorted(dropped.items())}
 
 
-def _phase(store: Path, view: PhaseView) -> PhaseFacts:
+def gather_phase(store: Path, view: PhaseView) -> PhaseFacts:
     lines: tuple[Mapping[str, Any], ...] = ()
     gates: tuple[Mapping[str, Any], ...] = ()
     if view.train is not None:

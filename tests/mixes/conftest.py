@@ -70,7 +70,8 @@ class House:
         self.encoded[f"encode.{name}"] = write_encoded(self.store, f"encode.{name}", shards, **options)
 
     def append(self, components: Mapping[str, Any], **settings: Any) -> Plan:
-        mix = {"components": components, "shortage": settings.pop("shortage", "refuse")}
+        promises = ("shortage", "native_floors", "synthetic_cap")
+        mix = {"components": components, **{name: settings.pop(name) for name in promises if name in settings}}
         values = {"phase": "one", "context_tokens": 64, "rows_per_batch": 1, "seed": 7, **settings, "mix": mix}
         config = PlanConfig.model_validate(values)
         folder = self.store / f"mix.{len(self.plan.segments) if self.plan else 0}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
 from mixes.loader import Batch, MixLoader
 from pipeline.core.errors import InputError
-from pipeline.core.shards import TokenShard
+from pipeline.core.shards import SUM_BYTES, TokenShard
 
 COMPONENTS = {"web": {"from": ("web-*",), "weight": 0.7}, "reason": {"from": ("reason",), "weight": 0.3}}
 ARRAYS = ("token_ids_RT", "document_ids_RT", "source_ids_RT", "loss_mask_RT")
@@ -93,6 +94,84 @@ def test_a_batch_never_crosses_a_segment(planned: Any) -> None:
     assert caught.value.fix == "ask for 1 to 2 rows"
     with pytest.raises(InputError, match="row 36 is outside the plan's 36 rows"):
         MixLoader(planned.plan).batch(36, 4)
+
+
+def test_loading_ahead_gives_the_same_rows(planned: Any) -> None:
+    plain, ahead = MixLoader(planned.plan), MixLoader(planned.plan, ahead=2)
+    for position in (0, 4, 8, 4, 20, 24, 28, 0):
+        assert rows_of(ahead.batch(position, 4)) == rows_of(plain.batch(position, 4))
+    with pytest.raises(InputError, match="do not lie in segment `one`"):
+        ahead.batch(22, 4)
+    ahead.close()
+
+
+@pytest.fixture
+def remote(planned: Any) -> str:
+    """The token shards in another kind of store."""
+    files = fsspec.filesystem("memory")
+    files.rm("/shards", recursive=True) if files.exists("/shards") else None
+    for folder in planned.store.glob("encode.*"):
+        files.put(str(folder), f"/shards/{folder.name}", recursive=True)
+    return "memory://shards"
+
+
+@pytest.mark.parametrize("cache_bytes", [1, 10**6])
+def test_ranges_of_a_remote_store_give_the_same_rows(planned: Any, remote: str, cache_bytes: int) -> None:
+    plain, ranged = MixLoader(planned.plan), MixLoader(planned.plan, remote, ahead=1, cache_bytes=cache_bytes)
+    for position in range(0, 36, 4):
+        assert rows_of(ranged.batch(position, 4)) == rows_of(plain.batch(position, 4))
+    ranged.close()
+
+
+def test_what_a_remote_store_changed_is_named(planned: Any, remote: str) -> None:
+    files = fsspec.filesystem("memory")
+    name = next(path for path in files.find("/shards") if path.endswith("00000.bin") and "reason" in path)
+    good = files.cat_file(name)
+    files.pipe_file(name, good[:8] + bytes([good[8] ^ 1]) + good[9:])
+    with pytest.raises(InputError, match=r"encode\.reason-00000000/tokens/00000\.bin: bytes 0 to .* are not those"):
+        MixLoader(planned.plan, remote).batch(0, 24)
+    files.pipe_file(name, good[:-4])
+    with pytest.raises(InputError, match=r"00000\.bin: .* bytes at 0 where the plan says"):
+        MixLoader(planned.plan, remote).batch(0, 24)
+    files.rm_file(name)
+    with pytest.raises(InputError, match=r"reason-00000000/tokens/00000\.bin: cannot be read"):
+        MixLoader(planned.plan, remote).batch(0, 24)
+
+
+def test_only_what_is_read_is_checked(planned: Any) -> None:
+    """A shard of several blocks: a batch that does not touch the changed block is served, one that does is not."""
+    planned.encode("big", [{"source": "big", "length": 200, "license": "CC0-1.0"}] * 400)
+    plan = planned.append(
+        {"big": {"from": ("big",), "weight": 1.0}}, budget_tokens=200 * 300, context_tokens=200, phase="3"
+    )
+    path = planned.store / "encode.big-00000000/tokens/00000.bin"
+    data = bytearray(path.read_bytes())
+    data[SUM_BYTES + 5] ^= 1
+    path.write_bytes(bytes(data))
+    loader, first = MixLoader(plan), plan.segments[-1].first_row
+    said = []
+    for position in range(first, first + 300):
+        try:
+            block = int(loader.batch(position, 1).pieces.start_P[0]) * 4 // SUM_BYTES
+            assert block != 1
+        except InputError as error:
+            said.append(error.what)
+    assert 0 < len(said) < 300
+    assert all(what.startswith("bytes 65,536 to 131,072 are not those that were written") for what in said)
+
+
+def test_flags_are_checked_too(planned: Any) -> None:
+    for path in planned.store.glob("encode.web-*/tokens/*.bin.loss"):
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(InputError, match=r"\.bin\.loss: bytes 0 to [\d,]+ are not those"):
+        MixLoader(planned.plan).batch(0, 24)
+
+
+def test_changed_checksums_are_named(planned: Any) -> None:
+    path = next(planned.store.glob("encode.reason-*/tokens/*.sums"))
+    path.write_bytes(bytes(8))
+    with pytest.raises(InputError, match=r"00000\.sums: the shard's checksums are not those the plan was made with"):
+        MixLoader(planned.plan).batch(0, 24)
 
 
 def test_a_changed_shard_is_named(planned: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixes.packing import _exclude, _include, _least_at_or_above, _levels, group_by_row, pack, pack_prefix
+from mixes.packing import exclude, group_by_row, include, least_at_or_above, levels, pack, pack_prefix
 from mixes.rows import packed_rows
 from mixes.stream import Stream
 
@@ -39,21 +39,21 @@ def test_rows_and_rooms_equal_the_naive_packing(case: tuple[int, list[int]]) -> 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 4096, 262_144])
 def test_bitset_finds_the_least_sufficient_room(size: int) -> None:
     rng = np.random.default_rng(size)
-    levels = _levels(size)
-    words = np.zeros(levels[-1], np.uint64)
+    starts = levels(size)
+    words = np.zeros(starts[-1], np.uint64)
     members: set[int] = set()
     for step in range(400):
         member = int(rng.integers(0, size + 1))
         if step % 3 == 2 and members:
             member = sorted(members)[int(rng.integers(len(members)))]
-            _exclude(words, levels, member)
+            exclude(words, starts, member)
             members.discard(member)
         else:
-            _include(words, levels, member)
+            include(words, starts, member)
             members.add(member)
         wanted = int(rng.integers(0, size + 1))
         expected = min((m for m in members if m >= wanted), default=-1)
-        assert _least_at_or_above(words, levels, wanted) == expected
+        assert least_at_or_above(words, starts, wanted) == expected
 
 
 def test_equal_lengths_keep_their_order() -> None:

@@ -19,7 +19,7 @@ from pipeline.core.record import read_record
 from pipeline.core.shards import TokenShard
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
-URL = "https://articles.example/en/parallel-compound-interest"  # served in a mix, with a thought and a pair made of it
+URL = "https://articles.example/ko/parallel-bicycle-repair"  # served in a mix, with a thought and a pair made of it
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_stats_show_each_phase(mini_store: Path, command_line: CommandLine) -> N
     done = command_line("stats", "tests/mini.yaml", "--json", "--set", f"store={mini_store}")
     assert done.returncode == 0, done.stderr
     stats = json.loads(done.stdout)
-    assert set(stats) == {"pretrain", "extend"}
+    assert {"pretrain", "extend"} <= set(stats)  # and the segments that a red gate appended
     assert done.stderr == ""
     shown = command_line("stats", "tests/mini.yaml", "extend", "--set", f"store={mini_store}")
     assert "rehearsal" in shown.stderr
