@@ -172,9 +172,6 @@ def synth(
 
 
 @app.command()
-def stats(
-
-
 def preview(
     config: Curriculum,
     phase: Annotated[str, typer.Argument(metavar="[PHASE]", help="The phase to preview; none = all.")] = "",

@@ -5,7 +5,8 @@ before anything runs. Every step's identity is settled here from configs and con
 as execution. The graph, in order:
 
 `clean.SOURCE` … → `filter.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer.sample`
-→ `tokenizer.count` → `tokenizer` → `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE` → `train.PHASE`
+→ `tokenizer.count` → `tokenizer` → `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE`
+→ `train.PHASE`
 """
 
 from __future__ import annotations

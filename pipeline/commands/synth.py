@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.commands.jobs import refuse_live_jobs
 from pipeline.commands.peek import panel
 from pipeline.commands.plan import print_json
-from pipeline.commands.status import refuse_live_jobs
 from pipeline.commands.terminal import amount, console, progress, table
 from pipeline.core.documents import document_files
 from pipeline.core.errors import ConfigError, unknown_name
