@@ -88,7 +88,7 @@ class SlurmExecutor:
             return finishing[0]
         ready = all(finished(one.folder) for one in job.task.inputs.values())
         missing = tuple(job.missing()) if ready else None
-        attempt = next_attempt(job)
+        attempt = attempts(job)[-1] if arrays else next_attempt(job)
         resources = self.config.resources_of(job.task.name)
         last: list[Any] = [FinishRunner(job, os.getcwd(), "slurm")]
         if arrays:
