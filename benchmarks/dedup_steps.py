@@ -31,7 +31,7 @@ def write_input(folder: Path, corpus: Corpus) -> Path:
     return folder / INPUT
 
 
-def run_block(block: str, given: Path, folder: Path, **options: Any) -> Mapping[str, int]:
+def deduplicated(block: str, given: Path, folder: Path, **options: Any) -> Mapping[str, int]:
     """Run a global block over the documents of a step, outputs anew below `folder`; returns the last part's counts."""
     shutil.rmtree(folder, ignore_errors=True)
     outputs = {INPUT: StepOutput(INPUT, given)}

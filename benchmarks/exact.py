@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.datatrove_peer import silence
-from benchmarks.dedup_steps import run_block, write_input
+from benchmarks.dedup_steps import deduplicated, write_input
 from benchmarks.inputs import Corpus, documents
 from benchmarks.measure import interleaved
 from benchmarks.peers import against
@@ -65,7 +65,7 @@ def _compared(load: Load) -> Comparison:
         reader: Any = ParquetReader(str(given / "documents"), glob_pattern="*.parquet")
 
         def ours() -> None:
-            kept["ours"] = run_block("dedup.exact", given, folder / "ours")["documents_out"]
+            kept["ours"] = deduplicated("dedup.exact", given, folder / "ours")["documents_out"]
 
         def theirs() -> None:
             out = folder / "theirs"

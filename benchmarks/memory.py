@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.dedup_steps import run_block, write_input
+from benchmarks.dedup_steps import deduplicated, write_input
 from benchmarks.inputs import Corpus, documents, parquet_rows
 from benchmarks.measure import Side, worker_memory
 from benchmarks.result import Comparison, Found, Spread
@@ -94,4 +94,4 @@ def clean_of(block: str, given: str, out: str) -> Callable[[], Side]:
 
 def dedup_of(block: str, given: str, out: str) -> Callable[[], Side]:
     """For `worker_memory`: a deduplication."""
-    return lambda: lambda: run_block(block, Path(given), Path(out))
+    return lambda: lambda: deduplicated(block, Path(given), Path(out))

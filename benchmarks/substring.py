@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.datatrove_peer import silence
-from benchmarks.dedup_steps import run_block, texts_of, write_input
+from benchmarks.dedup_steps import deduplicated, texts_of, write_input
 from benchmarks.inputs import Corpus, documents, parquet_rows
 from benchmarks.measure import Side, interleaved, peak_memory
 from benchmarks.peers import against, peer
@@ -103,7 +103,7 @@ def _rate(
     corpus: Corpus, given: Path, folder: Path, load: Load, peer_name: str, peer: Callable[[Path, Path], None]
 ) -> Comparison:
     sides = [
-        lambda: run_block("dedup.substring", given, folder / "ours", minimum_bytes=WINDOW),
+        lambda: deduplicated("dedup.substring", given, folder / "ours", minimum_bytes=WINDOW),
         lambda: peer(given, folder / "theirs"),
     ]
     seconds = interleaved(sides, load.rounds)
@@ -133,8 +133,8 @@ def ours_of(given: str, out: str) -> Callable[[], Side]:
     """For `peak_memory`: one small run before, for imports and compiled kernels."""
     with tempfile.TemporaryDirectory() as name:
         small = write_input(Path(name), repeated(documents(2_000)))
-        run_block("dedup.substring", small, Path(name) / "out", minimum_bytes=WINDOW)
-    return lambda: lambda: run_block("dedup.substring", Path(given), Path(out), minimum_bytes=WINDOW)
+        deduplicated("dedup.substring", small, Path(name) / "out", minimum_bytes=WINDOW)
+    return lambda: lambda: deduplicated("dedup.substring", Path(given), Path(out), minimum_bytes=WINDOW)
 
 
 def alone_of(given: str, out: str) -> Callable[[], Side]:
