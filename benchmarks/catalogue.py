@@ -105,6 +105,18 @@ BENCHMARKS: dict[str, Entry] = {
             ("datatrove NGramsDecontFilter",),
         ),
         Entry("bpe-train", "benchmarks.bpe_train:run", "stage 1 of tokenizer training", ("tokenizers BpeTrainer",)),
+        Entry(
+            "bpe-train-large",
+            "benchmarks.bpe_train_large:run",
+            "both stages toward 153,600 entries on mixed text, out of core",
+            ("8 GiB of memory",),
+        ),
+        Entry(
+            "compression",
+            "benchmarks.compression:run",
+            "bytes per token of held-out text, by language and domain",
+            ("a vocabulary in the older style",),
+        ),
         Entry("encode", "benchmarks.encode:run", "text to token ids", ("tokenizers encode_batch_fast", "tiktoken")),
         Entry("shards", "benchmarks.shards:run", "documents to token shards", ("datatrove DocumentTokenizer",)),
         Entry(

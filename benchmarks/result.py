@@ -17,6 +17,7 @@ UNITS: dict[str, Better] = {
     "MiB": "less",
     "exponent": "less",  # of time in length: 1 is linear, 2 quadratic
     "MB/s": "more",
+    "bytes/token": "more",
     "GFLOP/s": "more",
     "tokens/s": "more",
     "tokens/forward": "more",

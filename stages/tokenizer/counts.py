@@ -20,10 +20,10 @@ from numba import njit
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL, atomic_path
 from stages.tokenizer.scanner import LETTER, character, character_classes, scan
-from stages.tokenizer.tables import HASH_FACTOR, Integer, SequenceTable, found_or_added, hashed
+from stages.tokenizer.tables import HASH_FACTOR, Integer, SequenceTable, found_or_added
 
 FOLDER = "counts"
-BATCH_BYTES = 4 << 20  # scanned at once
+BATCH_BYTES = 1 << 20  # scanned at once; tables make room for as many new words as a batch may have
 RUN_WORDS = 4_000_000  # distinct, about 120 MB
 RUN_PHRASE_WORDS = 32_000_000  # words in distinct phrases, about 300 MB
 GROUP = b"seodang.group"
@@ -224,34 +224,30 @@ def _count(
     """Count the chunks; returns how many distinct words and phrases there are now."""
     for chunk in range(chunk_ends.size):
         end = chunk_ends[chunk]
-        inside = np.int64(0)  # the first single space inside
-        for place in range(start + 1, end):
-            if data[place] == 32:
-                inside = place
-                break
-        # Of the chunks with a space inside, only words go on with a letter behind it; others are white space.
-        several = 0 < inside < end - 1 and classes[character(data, inside + 1)[0]] == LETTER
         held = 0
-        value = np.uint64(0)
+        phrase_value = np.uint64(0)
         while start < end:
-            stop = end
-            if several:
-                stop = start + 1
-                while stop < end and data[stop] != 32:
-                    stop += 1
-            word_value = hashed(data, start, stop)
+            value, stop = np.uint64(0), start
+            while stop < end:
+                # Of the chunks with a space inside, only words go on with a letter behind it; others are white space.
+                inside = data[stop] == 32 and start < stop < end - 1
+                if inside and (held > 0 or classes[character(data, stop + 1)[0]] == LETTER):
+                    break
+                value = (value ^ np.uint64(data[stop])) * np.uint64(HASH_FACTOR)
+                value ^= value >> np.uint64(32)
+                stop += 1
             number, words = found_or_added(
-                data, start, stop, word_value, word_slots, word_hashes, word_rows, word_arena, words
+                data, start, stop, value, word_slots, word_hashes, word_rows, word_arena, words
             )
             word_rows[number, 1] += 1
             numbers[held] = number
             held += 1
-            value = (value ^ word_value) * np.uint64(HASH_FACTOR)
-            value ^= value >> np.uint64(29)
+            phrase_value = (phrase_value ^ value) * np.uint64(HASH_FACTOR)
+            phrase_value ^= phrase_value >> np.uint64(29)
             start = stop
         if held > 1:
             number, phrases = found_or_added(
-                numbers, 0, held, value, phrase_slots, phrase_hashes, phrase_rows, phrase_arena, phrases
+                numbers, 0, held, phrase_value, phrase_slots, phrase_hashes, phrase_rows, phrase_arena, phrases
             )
             phrase_rows[number, 1] += 1
     return words, phrases

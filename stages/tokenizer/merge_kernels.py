@@ -24,6 +24,7 @@ from stages.tokenizer.merge_tables import (
     VETOED,
     Tables,
     grown,
+    longer_entries,
     pair_key,
     pair_number,
     pop,
@@ -40,15 +41,13 @@ MORE, DONE, DRY = range(3)  # how a slice ended
 
 
 class Neighbours(NamedTuple):
-    """For each token beside the pair that is being merged: the pair it was part of, and the one it will be."""
+    """What one merge does to the tokens before (0) and behind (1) the merged pair, by token."""
 
-    left_stamps: np.ndarray
-    left_old: np.ndarray
-    left_new: np.ndarray
-    right_stamps: np.ndarray
-    right_old: np.ndarray
-    right_new: np.ndarray
-    touched: np.ndarray  # pairs that gained weight
+    stamps: np.ndarray  # [2, tokens] int64 step that the rest belongs to
+    lists: np.ndarray  # [2, tokens] int32 list of the new pair
+    gains: np.ndarray  # [2, tokens, C] int64 what the new pair gains and the old one loses
+    beside: np.ndarray  # [pairs, 2] int32 (side, token) of each new pair
+    touched: np.ndarray  # [pairs] int32 the new pairs
 
 
 class Vocabulary(NamedTuple):
@@ -73,19 +72,9 @@ class Chosen(NamedTuple):
 
 
 @njit(cache=True)
-def _moved(counts: np.ndarray, weights: np.ndarray, sequence: Integer, columns: Integer, old: Integer, new: Integer):
-    for column in range(columns):
-        weight = weights[sequence * columns + column]
-        counts[old * columns + column] -= weight
-        counts[new * columns + column] += weight
-
-
-@njit(cache=True)
 def _applied(
     token_ids: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    weights: np.ndarray,
+    rows: np.ndarray,
     columns: Integer,
     tables: Tables,
     neighbours: Neighbours,
@@ -97,27 +86,26 @@ def _applied(
 ):
     """Merge one pair everywhere. Returns the entries (they may have grown) and how many pairs gained weight."""
     keys, values, pairs, counts, heads = tables.keys, tables.values, tables.pairs, tables.counts, tables.heads
-    entry_sequences, entry_next = tables.entry_sequences, tables.entry_next
-    stamps_l, old_l, new_l, stamps_r, old_r, new_r, touched = neighbours
+    entries = tables.entries
+    stamps, lists, gains, beside, touched = neighbours
     numbers[STEP] += 1
-    step, free, entries, gained = numbers[STEP], numbers[FREE], numbers[ENTRIES], 0
-    doubled = np.int32(-1)  # the pair (result, result)
+    step, free, used, found = numbers[STEP], numbers[FREE], numbers[ENTRIES], 0
+    doubled = np.int32(-1)  # the pair (result, result), which may come up on both sides
     entry = heads[merged_pair]
     heads[merged_pair] = -1
     while entry >= 0:
-        sequence, following = entry_sequences[entry], entry_next[entry]
-        entry_next[entry] = free
+        sequence, following = entries[entry, 0], entries[entry, 1]
+        entries[entry, 1] = free
         free, entry = entry, following
-        start = starts[sequence]
-        end = start + lengths[sequence]
+        start = rows[sequence, 0]
+        end = start + rows[sequence, 1]
         place = start
         while place + 1 < end and not (token_ids[place] == left and token_ids[place + 1] == right):
             place += 1
         if place + 1 >= end:
             continue
-        if entries + 2 * (end - start) > entry_sequences.size:
-            size = entry_sequences.size + (entry_sequences.size >> 1) + 2 * (end - start)
-            entry_sequences, entry_next = grown(entry_sequences, size, 0), grown(entry_next, size, 0)
+        if used + 2 * (end - start) > entries.shape[0]:
+            entries = longer_entries(entries, used + (used >> 1) + 2 * (end - start))
         written, fresh = place, False
         while place < end:
             if not (token_ids[place] == left and place + 1 < end and token_ids[place + 1] == right):
@@ -128,52 +116,66 @@ def _applied(
                 if side == 0:  # what stands before it
                     if written == start:
                         continue
-                    if fresh:  # the pair merged just before: (right, left) becomes (result, result)
-                        old = pair_number(keys, values, pairs, numbers, pair_key(right, left))
-                        if doubled < 0:
-                            doubled = pair_number(keys, values, pairs, numbers, pair_key(result, result))
-                            touched[gained] = doubled
-                            gained += 1
-                        new = doubled
-                    else:
-                        token = token_ids[written - 1]
-                        if stamps_l[token] != step:
-                            stamps_l[token] = step
-                            old_l[token] = pair_number(keys, values, pairs, numbers, pair_key(token, left))
-                            new_l[token] = pair_number(keys, values, pairs, numbers, pair_key(token, result))
-                            touched[gained] = new_l[token]
-                            gained += 1
-                        old, new = old_l[token], new_l[token]
+                    token = token_ids[written - 1]
                 else:  # what stands behind it, unless that is merged next
                     if place + 2 >= end:
                         continue
                     token = token_ids[place + 2]
                     if token == left and place + 3 < end and token_ids[place + 3] == right:
                         continue
-                    if stamps_r[token] != step:
-                        stamps_r[token] = step
-                        old_r[token] = pair_number(keys, values, pairs, numbers, pair_key(right, token))
-                        new_r[token] = pair_number(keys, values, pairs, numbers, pair_key(result, token))
-                        touched[gained] = new_r[token]
-                        gained += 1
-                    old, new = old_r[token], new_r[token]
-                _moved(counts, weights, sequence, columns, old, new)
-                head = heads[new]
-                if head < 0 or entry_sequences[head] != sequence:
+                if token == result:
+                    if side == 1:
+                        key = pair_key(right, result)
+                    else:  # merged just before, as (right, left); or the same bytes by another cut
+                        key = pair_key(right, left) if fresh else pair_key(result, left)
+                    old = pair_number(keys, values, pairs, numbers, key)
+                    if doubled < 0:
+                        doubled = pair_number(keys, values, pairs, numbers, pair_key(result, result))
+                    for column in range(columns):
+                        counts[old * columns + column] -= rows[sequence, 2 + column]
+                        counts[doubled * columns + column] += rows[sequence, 2 + column]
+                    head = heads[doubled]
+                else:
+                    if stamps[side, token] != step:
+                        stamps[side, token] = step
+                        new_key = pair_key(token, result) if side == 0 else pair_key(result, token)
+                        beside[found, 0], beside[found, 1] = side, token
+                        touched[found] = pair_number(keys, values, pairs, numbers, new_key)
+                        lists[side, token] = heads[touched[found]]
+                        gains[side, token] = 0
+                        found += 1
+                    for column in range(columns):
+                        gains[side, token, column] += rows[sequence, 2 + column]
+                    head = lists[side, token]
+                if head < 0 or entries[head, 0] != sequence:
                     if free >= 0:
-                        spare, free = free, entry_next[free]
+                        spare, free = free, entries[free, 1]
                     else:
-                        spare = entries
-                        entries += 1
-                    entry_sequences[spare], entry_next[spare] = sequence, head
-                    heads[new] = spare
+                        spare = used
+                        used += 1
+                    entries[spare, 0], entries[spare, 1] = sequence, head
+                    if token == result:
+                        heads[doubled] = spare
+                    else:
+                        lists[side, token] = spare
             token_ids[written] = result
             written, place, fresh = written + 1, place + 2, True
-        lengths[sequence] = written - start
+        rows[sequence, 1] = written - start
+    for one in range(found):
+        side, token, new = beside[one, 0], beside[one, 1], touched[one]
+        old_key = pair_key(token, left) if side == 0 else pair_key(right, token)
+        old = pair_number(keys, values, pairs, numbers, old_key)
+        heads[new] = lists[side, token]
+        for column in range(columns):
+            counts[old * columns + column] -= gains[side, token, column]
+            counts[new * columns + column] += gains[side, token, column]
+    if doubled >= 0:
+        touched[found] = doubled
+        found += 1
     for column in range(columns):
         counts[merged_pair * columns + column] = 0
-    numbers[FREE], numbers[ENTRIES] = free, entries
-    return entry_sequences, entry_next, gained
+    numbers[FREE], numbers[ENTRIES] = free, used
+    return entries, found
 
 
 @njit(cache=True)
@@ -238,9 +240,7 @@ def _allowed(vocabulary: Vocabulary, limits: np.ndarray, left: Integer, right: I
 @njit(cache=True)
 def merge_slice(
     token_ids: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    weights: np.ndarray,
+    rows: np.ndarray,
     columns: Integer,
     tables: Tables,
     neighbours: Neighbours,
@@ -312,13 +312,13 @@ def merge_slice(
             pending[first] = pending[waiting]
             rank = tables.ranks[pair]
             chosen.counts[rank] += weight_of(tables.counts, pair, columns)
-            entry_sequences, entry_next, gained = _applied(
-                token_ids, starts, lengths, weights, columns, tables, neighbours, numbers, pair, chosen.lefts[rank],
-                chosen.rights[rank], chosen.results[rank],
+            entries, gained = _applied(
+                token_ids, rows, columns, tables, neighbours, numbers, pair, chosen.lefts[rank], chosen.rights[rank],
+                chosen.results[rank],
             )  # fmt: skip
             tables = Tables(
-                tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks, entry_sequences,
-                entry_next, tables.heap_counts, tables.heap_pairs,
+                tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks, entries,
+                tables.heap_counts, tables.heap_pairs,
             )  # fmt: skip
             for place in range(gained):
                 touched = neighbours.touched[place]

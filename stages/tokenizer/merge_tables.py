@@ -27,8 +27,7 @@ class Tables(NamedTuple):
     counts: np.ndarray  # [pairs * C] int64
     heads: np.ndarray  # [pairs] int32 first entry of the pair's list
     ranks: np.ndarray  # [pairs] int32
-    entry_sequences: np.ndarray  # [entries] int32
-    entry_next: np.ndarray  # [entries] int32
+    entries: np.ndarray  # [entries, 2] int32 sequence and next entry of the list
     heap_counts: np.ndarray  # int64
     heap_pairs: np.ndarray  # int32
 
@@ -47,6 +46,13 @@ def grown(array: np.ndarray, size: Integer, fill: Integer):
     larger = np.full(size, fill, array.dtype)
     larger[: array.size] = array
     return larger
+
+
+@njit(cache=True)
+def longer_entries(entries: np.ndarray, size: Integer):
+    longer = np.empty((size, 2), np.int32)
+    longer[: entries.shape[0]] = entries
+    return longer
 
 
 @njit(cache=True)
@@ -77,9 +83,7 @@ def with_room(tables: Tables, columns: Integer, numbers: np.ndarray, more: Integ
     if numbers[HEAP] + more > heap_counts.size:
         size = 2 * heap_counts.size + more
         heap_counts, heap_pairs = grown(heap_counts, size, 0), grown(heap_pairs, size, 0)
-    return Tables(
-        keys, values, known, counts, heads, ranks, tables.entry_sequences, tables.entry_next, heap_counts, heap_pairs
-    )
+    return Tables(keys, values, known, counts, heads, ranks, tables.entries, heap_counts, heap_pairs)
 
 
 @njit(cache=True)
@@ -135,14 +139,7 @@ def pop(heap_counts: np.ndarray, heap_pairs: np.ndarray, size: Integer, pairs: n
 
 
 @njit(cache=True)
-def counted(
-    token_ids: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    weights: np.ndarray,
-    columns: Integer,
-    numbers: np.ndarray,
-):
+def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: np.ndarray):
     """The tables of the sequences as they are: every pair counted, listed and on the heap."""
     tables = Tables(
         np.full(1 << 16, -1, np.int64),
@@ -151,25 +148,24 @@ def counted(
         np.zeros((1 << 14) * columns, np.int64),
         np.full(1 << 14, -1, np.int32),
         np.full(1 << 14, OPEN, np.int32),
-        np.zeros(max(token_ids.size, 16), np.int32),
-        np.zeros(max(token_ids.size, 16), np.int32),
+        np.zeros((max(token_ids.size, 16), 2), np.int32),
         np.zeros(1 << 14, np.int64),
         np.zeros(1 << 14, np.int32),
     )
     entries = 0
-    for sequence in range(starts.size):
-        length = lengths[sequence]
+    for sequence in range(rows.shape[0]):
+        length = rows[sequence, 1]
         if numbers[PAIRS] + length > tables.pairs.size or 2 * (numbers[PAIRS] + length) > tables.keys.size:
             tables = with_room(tables, columns, numbers, length)
-        start = starts[sequence]
+        start = rows[sequence, 0]
         for place in range(start, start + length - 1):
             key = pair_key(token_ids[place], token_ids[place + 1])
             pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, key)
             for column in range(columns):
-                tables.counts[pair * columns + column] += weights[sequence * columns + column]
+                tables.counts[pair * columns + column] += rows[sequence, 2 + column]
             head = tables.heads[pair]
-            if head < 0 or tables.entry_sequences[head] != sequence:
-                tables.entry_sequences[entries], tables.entry_next[entries] = sequence, head
+            if head < 0 or tables.entries[head, 0] != sequence:
+                tables.entries[entries, 0], tables.entries[entries, 1] = sequence, head
                 tables.heads[pair] = entries
                 entries += 1
     numbers[ENTRIES] = entries

@@ -120,14 +120,21 @@ def merge(
     numbers[TOKENS], numbers[FREE] = len(tokens), -1
     limits = np.array([rules.tokens, rules.minimum_count, rules.minimum_words, rules.maximum_words], np.int64)
     classes, quotas = np.array(rules.classes, np.int64), np.array(rules.quotas, np.int64)
-    texts = (sequences.token_ids, sequences.starts, sequences.lengths, sequences.weights.reshape(-1))
-    tables = counted(*texts, columns, numbers)
-    beside = [np.zeros(room + 1, np.int32) for _ in range(6)]
-    neighbours = Neighbours(*beside, touched=np.zeros(2 * room + 8, np.int32))
+    # Start, length and weights of a sequence are needed together: side by side they are one access to memory.
+    rows = np.column_stack([sequences.starts, sequences.lengths, sequences.weights])
+    tables = counted(sequences.token_ids, rows, columns, numbers)
+    neighbours = Neighbours(
+        stamps=np.zeros((2, room + 1), np.int64),
+        lists=np.zeros((2, room + 1), np.int32),
+        gains=np.zeros((2, room + 1, columns), np.int64),
+        beside=np.zeros((2 * room + 8, 2), np.int32),
+        touched=np.zeros(2 * room + 8, np.int32),
+    )
     ended = MORE
     while ended == MORE:
         tables, ended = merge_slice(
-            *texts,
+            sequences.token_ids,
+            rows,
             columns,
             tables,
             neighbours,
@@ -141,6 +148,7 @@ def merge(
             SLICE_MERGES,
         )
         told(int(numbers[TOKENS]))
+    sequences.lengths[:] = rows[:, 1]
     return _merged(tokens, chosen, int(numbers[MERGES]), complete=ended == DONE)
 
 

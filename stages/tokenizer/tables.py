@@ -117,7 +117,7 @@ def tagged(value: Integer, number: Integer):
 
 @njit(cache=True, inline="always")
 def hashed(items: np.ndarray, start: Integer, end: Integer):
-    value = np.uint64(end - start)
+    value = np.uint64(0)
     for place in range(start, end):
         value = (value ^ np.uint64(items[place])) * np.uint64(HASH_FACTOR)
         value ^= value >> np.uint64(32)
