@@ -77,6 +77,36 @@ def encode(
 
 
 @njit(cache=True, nogil=True)
+def merge_alone(data: np.ndarray, offsets: np.ndarray, tables: MergeTables) -> tuple[np.ndarray, np.ndarray]:
+    """What each piece of `data`, no empty one among them, is merged into by all rules, cut nowhere.
+
+    Gives ([pieces] int64 the token, or -1 where several are left; [pieces] int64 rank of the last rule, -1 for none).
+    """
+    pieces = offsets.shape[0] - 1
+    made, last_ranks = np.full(pieces, -1), np.full(pieces, -1)
+    longest = _longest(offsets)
+    tokens, ranks = np.empty(longest + 1, np.uint32), np.empty(longest + 1, np.int32)
+    for piece in range(pieces):
+        count = offsets[piece + 1] - offsets[piece]
+        for i in range(count):
+            tokens[i] = tables.byte_ids[data[offsets[piece] + i]]
+        while count > 1:
+            for i in range(count - 1):
+                ranks[i] = rank_of(tables.rules, tokens[i], tokens[i + 1])
+            best, place = _lowest(ranks, count - 1)
+            if best == NO_RANK:
+                break
+            tokens[place] = tables.merged[best]
+            last_ranks[piece] = best
+            count -= 1
+            for i in range(place + 1, count):
+                tokens[i] = tokens[i + 1]
+        if count == 1:
+            made[piece] = tokens[0]
+    return made, last_ranks
+
+
+@njit(cache=True, nogil=True)
 def _longest(offsets: np.ndarray) -> np.int64:
     """Bytes of the longest document, and so of the longest chunk."""
     longest = np.int64(0)

@@ -18,6 +18,7 @@ from numba import njit
 
 from stages.tokenizer.patterns import SUPERWORD, WORD
 from stages.tokenizer.scanner import LETTER, MARK, PATTERNS, Pattern, character_classes
+from stages.tokenizer.spelling import byte_of_character, unspell
 
 ID_BITS = 20
 LARGEST_TABLE = 1 << ID_BITS  # ids and ranks are packed into 20 bits each
@@ -63,7 +64,7 @@ def merge_tables(description: Mapping[str, Any]) -> MergeTables:
     model = description["model"]
     vocabulary = _vocabulary(model)
     rules = _rules(model["merges"], vocabulary)
-    spellings = byte_level_bytes()
+    spellings = byte_of_character()
     byte_ids = np.empty(256, np.uint32)
     byte_ids[list(spellings.values())] = [vocabulary[character] for character in spellings]
     left, right, merged = (np.array([rule[side] for rule in rules], np.int64) for side in range(3))
@@ -82,22 +83,10 @@ def merge_tables(description: Mapping[str, Any]) -> MergeTables:
     )  # fmt: skip
 
 
-def byte_level_bytes() -> dict[str, int]:
-    """Byte-level BPE's spelling: printable Latin-1 stands for itself, other bytes for characters from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    found = {chr(byte): byte for byte in printable}
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return found | {chr(0x100 + number): byte for number, byte in enumerate(others)}
-
-
 def token_bytes(vocabulary: Mapping[str, int]) -> dict[int, bytes]:
     """The bytes of each id of a byte-level vocabulary; tokens that are not spelt so are left out."""
-    spellings = byte_level_bytes()
-    return {
-        number: bytes(spellings[character] for character in token)
-        for token, number in vocabulary.items()
-        if all(character in spellings for character in token)
-    }
+    known = byte_of_character()
+    return {number: unspell(token) for token, number in vocabulary.items() if all(map(known.__contains__, token))}
 
 
 def _pattern(pre_tokenizer: Mapping[str, Any] | None) -> Pattern:
@@ -123,7 +112,7 @@ def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
         if model.get(name) not in plain:
             raise Unsupported(f"its model has {name} = {model[name]!r}")
     vocabulary: dict[str, int] = model["vocab"]
-    absent = [byte for character, byte in byte_level_bytes().items() if character not in vocabulary]
+    absent = [byte for character, byte in byte_of_character().items() if character not in vocabulary]
     if absent:
         raise Unsupported(f"it has no token for {len(absent)} bytes, 0x{absent[0]:02X} among them")
     if max(vocabulary.values()) >= LARGEST_TABLE or len(model["merges"]) > LARGEST_TABLE:
@@ -177,9 +166,8 @@ def _byte_ranks(rules: np.ndarray, byte_ids: np.ndarray) -> np.ndarray:
 
 def _first_across_words(made: Sequence[str]) -> int:
     """The lowest rank whose token, given as it is spelt, may reach over a word boundary of the superword pattern."""
-    spellings = byte_level_bytes()
     for rank, token in enumerate(made):
-        if SPELT_BLANK in token[1:] and crosses_words(bytes(spellings[character] for character in token)):
+        if SPELT_BLANK in token[1:] and crosses_words(unspell(token)):
             return rank
     return len(made)
 

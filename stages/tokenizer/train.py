@@ -1,4 +1,4 @@
-"""The tokenizer step: counts of words and phrases in, `tokenizer.json` and `tokenizer_config.json` out.
+"""The tokenizer step: counts of words and phrases in, `tokenizer.json`, its settings and its tiktoken form out.
 
 Contract: the same documents give the same bytes in any order, any sharding and any number of counting tasks. A
 vocabulary is trained anew (`train`), goes on from an older one's most used tokens (`extend`), or is taken over as it is
@@ -42,6 +42,7 @@ from stages.tokenizer.superbpe import (
     supported_vocabulary,
     train_runs,
 )
+from stages.tokenizer.tiktoken_form import write_tiktoken_form
 
 KIND = "stages.tokenizer"
 VERSION = 2
@@ -129,6 +130,8 @@ class TokenizerWork:
         config: TokenizerConfig = task.config
         facts = _take_over(task) if config.trained is None else _train(task, config)
         write_json(task.folder / "tokenizer_config.json", tokenizer_settings())
+        reason = write_tiktoken_form(Tokenizer.load(task.folder), task.folder)
+        facts |= {"no_tiktoken_form": reason} if reason else {}
         return ShardResult(counts={"tokens": facts["vocabulary"]}, facts=facts)
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
