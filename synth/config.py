@@ -23,11 +23,11 @@ LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
-    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
 ]  # fmt: skip
 FAMILY_NAMES: tuple[FamilyName, ...] = (
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
-    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
 )  # fmt: skip
 
 
@@ -208,7 +208,8 @@ class ReasoningConfig(Config):
     languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
     minimum_level: int = Field(default=1, ge=1, le=5)
     maximum_level: int = Field(default=3, ge=1, le=5)
-    minimum_tokens: int = Field(default=256, ge=64)  # of long-input problems (`ledger`), estimated from characters
+    level_weights: tuple[int, ...] = ()  # of the levels from the lowest on, as in (3, 2, 1); empty: all alike
+    minimum_tokens: int = Field(default=256, ge=64)  # of long-input problems (`ledger`, `signposts`), estimated
     maximum_tokens: int = Field(default=768, ge=64, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
@@ -217,6 +218,10 @@ class ReasoningConfig(Config):
     def _ranges_are_ordered(self) -> ReasoningConfig:
         if self.minimum_level > self.maximum_level:
             message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
+            raise ValueError(message)
+        weights, levels = self.level_weights, self.maximum_level - self.minimum_level + 1
+        if weights and (len(weights) != levels or min(weights) < 0 or not sum(weights)):
+            message = f"level_weights needs {levels} whole numbers that are not all 0, one a level"
             raise ValueError(message)
         if self.minimum_tokens > self.maximum_tokens:
             message = f"minimum_tokens {self.minimum_tokens} is above maximum_tokens {self.maximum_tokens}"
@@ -235,7 +240,7 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 1}
+VERSIONS: Mapping[str, int] = {"thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2}
 
 
 def endpoint_binding(
