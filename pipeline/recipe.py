@@ -47,6 +47,7 @@ CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 2
 SPLIT = "split"
 TOKENIZER = "tokenizer"
+FROM_NOTHING = ("reasoning", "programming")  # kinds of synthetic sets that read no documents
 CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove
 
 
@@ -310,7 +311,7 @@ class Layout:
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
-        inputs = {} if kind == "reasoning" else {"documents": SPLIT}
+        inputs = {} if kind in FROM_NOTHING else {"documents": SPLIT}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         return self.guard(name, made)

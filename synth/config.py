@@ -31,6 +31,12 @@ FAMILY_NAMES: tuple[FamilyName, ...] = (
 )  # fmt: skip
 
 
+ProgramName = Literal["divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller"]
+PROGRAM_NAMES: tuple[ProgramName, ...] = (
+    "divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller",
+)  # fmt: skip
+
+
 class ReplayConfig(Config):
     """Recorded responses: a JSONL file of `{"key", "prompt", "document", "response"}` rows."""
 
@@ -229,8 +235,28 @@ class ReasoningConfig(Config):
         return self
 
 
+class ProgrammingConfig(Config):
+    """Programming problems with reasoning and a program that passed its tests in the sandbox (`synth/programs.py`)."""
+
+    kind: Literal["programming"]
+    documents: int = Field(ge=1)
+    families: tuple[ProgramName, ...] = Field(default=PROGRAM_NAMES, min_length=1)
+    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    minimum_level: int = Field(default=1, ge=1, le=5)
+    maximum_level: int = Field(default=5, ge=1, le=5)
+    seed: int = Field(default=0, ge=0)
+    documents_per_shard: int = Field(default=2000, ge=1)
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> ProgrammingConfig:
+        if self.minimum_level > self.maximum_level:
+            message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
+            raise ValueError(message)
+        return self
+
+
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig,
+    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -239,8 +265,11 @@ WORKS: Mapping[str, str] = {
     "questions": "synth.questions:WORK",
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
+    "programming": "synth.programs:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2}
+VERSIONS: Mapping[str, int] = {
+    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+}  # fmt: skip
 
 
 def endpoint_binding(
