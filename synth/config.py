@@ -200,7 +200,10 @@ class CrossLingualConfig(SourcedConfig):
 
     kind: Literal["crosslingual"]
     mode: Literal["parallel"] = "parallel"
-    layout: Literal["documents", "paragraphs"] = "documents"  # one after the other, or paragraph by paragraph
+    # One after the other, paragraph by paragraph, or the first with some paragraphs in the second's language (SynCS,
+    # arXiv 2504.01801; evidence is mixed, so a small slice).
+    layout: Literal["documents", "paragraphs", "switched"] = "documents"
+    switched_permille: int = Field(default=300, ge=1, le=999)  # paragraphs in the second language, `switched` only
     pairs_per_group: int = Field(default=3, ge=1)
     length_band: float = Field(default=1.6, gt=1)  # factor around the expected length ratio of the two languages
 
