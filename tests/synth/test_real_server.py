@@ -36,6 +36,7 @@ def exported(mini_store: Path, command_line: Callable[..., subprocess.CompletedP
 def url(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("fastapi", reason="needs transformers[serving]")
     pytest.importorskip("uvicorn", reason="needs transformers[serving]")
+    pytest.importorskip("accelerate", reason="needs transformers[serving]")
     home = tmp_path_factory.mktemp("hub")
     (home / "hub").mkdir()
     with socket.socket() as free:
