@@ -47,7 +47,6 @@ CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 2
 SPLIT = "split"
 TOKENIZER = "tokenizer"
-FROM_NOTHING = ("reasoning", "programming")  # kinds of synthetic sets that read no documents
 CACHE_FOLDER = "cache"  # below the store: content hashes of source files, safe to remove
 
 
@@ -311,7 +310,7 @@ class Layout:
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
-        inputs = {} if kind in FROM_NOTHING else {"documents": SPLIT}
+        inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         return self.guard(name, made)
