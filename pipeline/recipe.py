@@ -345,7 +345,7 @@ class Layout:
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
-        inputs = {} if kind == "reasoning" else {"documents": SPLIT}
+        inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         return self.guard(name, made)

@@ -23,7 +23,8 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "document_too_long", "no_answer", "evidence", "language", "leakage", "numbers", "repeated", "too_few", "judge",
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
-    "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence"),
+    "programming": ("disagrees", "too_slow", "failed", "duplicate"),
+    "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip
 
 

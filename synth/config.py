@@ -23,11 +23,17 @@ LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
-    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
 ]  # fmt: skip
 FAMILY_NAMES: tuple[FamilyName, ...] = (
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
-    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger",
+    "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
+)  # fmt: skip
+
+
+ProgramName = Literal["divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller"]
+PROGRAM_NAMES: tuple[ProgramName, ...] = (
+    "divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller",
 )  # fmt: skip
 
 
@@ -194,7 +200,10 @@ class CrossLingualConfig(SourcedConfig):
 
     kind: Literal["crosslingual"]
     mode: Literal["parallel"] = "parallel"
-    layout: Literal["documents", "paragraphs"] = "documents"  # one after the other, or paragraph by paragraph
+    # One after the other, paragraph by paragraph, or the first with some paragraphs in the second's language (SynCS,
+    # arXiv 2504.01801; evidence is mixed, so a small slice).
+    layout: Literal["documents", "paragraphs", "switched"] = "documents"
+    switched_permille: int = Field(default=300, ge=1, le=999)  # paragraphs in the second language, `switched` only
     pairs_per_group: int = Field(default=3, ge=1)
     length_band: float = Field(default=1.6, gt=1)  # factor around the expected length ratio of the two languages
 
@@ -208,7 +217,8 @@ class ReasoningConfig(Config):
     languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
     minimum_level: int = Field(default=1, ge=1, le=5)
     maximum_level: int = Field(default=3, ge=1, le=5)
-    minimum_tokens: int = Field(default=256, ge=64)  # of long-input problems (`ledger`), estimated from characters
+    level_weights: tuple[int, ...] = ()  # of the levels from the lowest on, as in (3, 2, 1); empty: all alike
+    minimum_tokens: int = Field(default=256, ge=64)  # of long-input problems (`ledger`, `signposts`), estimated
     maximum_tokens: int = Field(default=768, ge=64, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
@@ -218,14 +228,38 @@ class ReasoningConfig(Config):
         if self.minimum_level > self.maximum_level:
             message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
             raise ValueError(message)
+        weights, levels = self.level_weights, self.maximum_level - self.minimum_level + 1
+        if weights and (len(weights) != levels or min(weights) < 0 or not sum(weights)):
+            message = f"level_weights needs {levels} whole numbers that are not all 0, one a level"
+            raise ValueError(message)
         if self.minimum_tokens > self.maximum_tokens:
             message = f"minimum_tokens {self.minimum_tokens} is above maximum_tokens {self.maximum_tokens}"
             raise ValueError(message)
         return self
 
 
+class ProgrammingConfig(Config):
+    """Programming problems with reasoning and a program that passed its tests in the sandbox (`synth/programs.py`)."""
+
+    kind: Literal["programming"]
+    documents: int = Field(ge=1)
+    families: tuple[ProgramName, ...] = Field(default=PROGRAM_NAMES, min_length=1)
+    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    minimum_level: int = Field(default=1, ge=1, le=5)
+    maximum_level: int = Field(default=5, ge=1, le=5)
+    seed: int = Field(default=0, ge=0)
+    documents_per_shard: int = Field(default=2000, ge=1)
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> ProgrammingConfig:
+        if self.minimum_level > self.maximum_level:
+            message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
+            raise ValueError(message)
+        return self
+
+
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig,
+    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -234,8 +268,11 @@ WORKS: Mapping[str, str] = {
     "questions": "synth.questions:WORK",
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
+    "programming": "synth.programs:WORK",
 }
-VERSIONS: Mapping[str, int] = {"thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 1}
+VERSIONS: Mapping[str, int] = {
+    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+}  # fmt: skip
 
 
 def endpoint_binding(

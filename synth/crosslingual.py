@@ -66,10 +66,21 @@ def _group_pairs(by_language: Mapping[str, Chosen], config: CrossLingualConfig) 
 
 
 def joined(first: str, second: str, config: CrossLingualConfig) -> str:
-    """Both texts, one after the other or paragraph by paragraph."""
+    """Both texts, one after the other or paragraph by paragraph, or the first with paragraphs of the second in it."""
     if config.layout == "documents":
         return f"{first}\n\n{second}"
+    if config.layout == "switched":
+        return "\n\n".join(_switched(paragraphs(first), paragraphs(second), config))
     return "\n\n".join(chain.from_iterable(zip(paragraphs(first), paragraphs(second), strict=True)))
+
+
+def _switched(first: Sequence[str], second: Sequence[str], config: CrossLingualConfig) -> list[str]:
+    """The first's paragraphs with the second's in the places whose seeded hash is low; at least one of each."""
+    ranks = [derive_seed("switched", config.seed, part) % 1000 for part in first]
+    taken = {index for index, rank in enumerate(ranks) if rank < config.switched_permille}
+    by_rank = sorted(range(len(ranks)), key=lambda index: (ranks[index], index))
+    taken = (taken | {by_rank[0]}) - ({by_rank[-1]} if len(by_rank) > 1 else set())
+    return [second[index] if index in taken else part for index, part in enumerate(first)]
 
 
 class CrossLingualWork:
@@ -99,7 +110,7 @@ def _write(
     bytes_in = sum(len(side.text.encode("utf-8")) for side in sides)
     key = f"{first['id']}\x1f{second['id']}"
     failure = check_pair(sides[0], sides[1], config.length_band)
-    if failure is None and config.layout == "paragraphs":
+    if failure is None and config.layout != "documents":
         counts = [len(paragraphs(side.text)) for side in sides]
         reason = "" if counts[0] == counts[1] else "crosslingual.structure"
         detail = f"{counts[0]} and {counts[1]} paragraphs"

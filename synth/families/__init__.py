@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from synth.families import algebra, algorithms, arithmetic, chance, ledger, numbers
+from synth.families import algebra, algorithms, arithmetic, chance, ledger, numbers, signposts
 from synth.families.base import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -30,5 +30,6 @@ FAMILIES: Mapping[str, Family] = {
         algorithms.INSERTION_SORT,
         algorithms.BRACKETS,
         ledger.LEDGER,
+        signposts.SIGNPOSTS,
     )
 }

@@ -117,6 +117,26 @@ def test_paragraph_layout_alternates(library: Any, make_task: Callable[..., Step
     assert row["text"].split("\n\n")[1::2] == second.split("\n\n")
 
 
+@pytest.mark.parametrize("permille", [1, 400, 999])
+def test_switched_texts_have_paragraphs_of_both_in_their_places(
+    library: Any, make_task: Callable[..., StepTask], permille: int
+) -> None:
+    settings = config(layout="switched", switched_permille=permille, pairs_per_group=1)
+    task = make_task("synth.pairs", settings, shards(library))
+    WORK.make_shard(task, 0)
+    (table,) = read_documents(task.folder)
+    shares = []
+    for row in table.to_pylist():
+        sides = [library.text(lang, row["parallel_id"]).split("\n\n") for lang in json.loads(row["extra"])["languages"]]
+        made = row["text"].split("\n\n")
+        assert all(part in pair for part, pair in zip(made, zip(*sides, strict=True), strict=True))
+        switched = sum(part == other for part, other in zip(made, sides[1], strict=True))
+        assert 1 <= switched < len(made)
+        shares.append(switched / len(made))
+    assert shares
+    assert abs(sum(shares) / len(shares) - permille / 1000) < 0.25
+
+
 def test_a_refused_pair_is_counted_with_its_text(library: Any, make_task: Callable[..., StepTask]) -> None:
     rows = shards(library)[0][:2]
     rows[1] = library.row(rows[1]["lang"], "x", text=rows[1]["text"][:300], parallel_id=rows[0]["parallel_id"])

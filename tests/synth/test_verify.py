@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import sympy
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.verify.arithmetic import stated
-from pipeline.core.verify.expressions import ExpressionError, evaluate, parse_number
+from pipeline.core.verify.expressions import ExpressionError, evaluate, evaluate_plain, evaluate_tokens, parse_number
 from pipeline.core.verify.math import equivalent, verify_solution
 
 TREES = st.recursive(
@@ -161,3 +163,34 @@ def test_a_solution_needs_answer_steps_and_their_number() -> None:
     assert verify_solution(text, "Answer:", "5", 2).reason == "missing_steps"
     assert verify_solution(text.replace("= 5", "= 6"), "Answer:", "5", 1).reason == "wrong_step"
     assert verify_solution(text + "\nbye", "Answer:", "5", 1).reason == "no_answer"
+
+
+OPERAND = st.integers(0, 99).map(str)
+TOKENS = st.lists(
+    st.one_of(OPERAND, st.sampled_from(["+", "-", "−", "×", "*", "/", "^", "(", ")", "mod", "%", "!"])), max_size=9
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.one_of(
+        TOKENS,
+        st.recursive(
+            OPERAND,
+            lambda inner: st.tuples(inner, st.sampled_from("+-×/^"), inner).map(
+                lambda t: f"( {t[0]} {t[1]} - {t[2]} )"
+            ),
+            max_leaves=6,
+        ).map(str.split),
+    )
+)
+def test_the_quick_way_gives_what_the_general_parser_gives(tokens: list[str]) -> None:
+    def outcome(evaluator: Callable[..., Any], *more: str) -> Any:
+        try:
+            return evaluator(tokens, *more)
+        except ExpressionError:
+            return "error"
+
+    quick, general = outcome(evaluate_plain), outcome(evaluate_tokens, "point")
+    if quick is not None:
+        assert quick == general or (quick == "error" and not isinstance(general, int))

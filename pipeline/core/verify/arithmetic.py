@@ -21,6 +21,7 @@ from pipeline.core.verify.expressions import (
     ExpressionError,
     NumberStyle,
     decimals_of,
+    evaluate_plain,
     evaluate_tokens,
 )
 
@@ -36,11 +37,10 @@ LATEX = {
     "\\,": SPACES[2], "\\!": "", "\\;": " ", "\\left(": "(", "\\right)": ")", "$": " ", "**": "^", "`": " ",
 }  # fmt: skip
 LATEX_MARKS = re.compile("|".join(re.escape(mark) for mark in LATEX))
-PIECE = re.compile(
-    rf"(?P<number>{NUMBER})|(?P<other>(?<!\s):(?=\s))"  # a colon that ends a word is no division
-    r"|(?P<mark>[+\-−–×*·⋅÷/:^()!%=≈≒]|mod\b)|(?P<space>[ \t]+)|(?P<rest>.)",
-    re.S,
-)
+MARKS = r"[+\-−–×*·⋅÷/:^()!%=≈≒]"
+_PIECE = rf"{NUMBER}|(?!(?<!\s):(?=\s)){MARKS}|mod\b"  # a colon that ends a word is no division
+RUN = re.compile(rf"(?:{_PIECE})(?:{_PIECE}|[ \t])*")
+PIECE = re.compile(rf"{NUMBER}|{MARKS}|mod")
 LETTER_TIMES = re.compile(r"(?<=\d) x (?=\d)")
 SPACED_THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")  # 420 000
 BULLET = re.compile(r"^[ \t]*(?:[-*•–]|\d+[.)])\s+", re.M)
@@ -110,25 +110,15 @@ class _Run:
 
 
 def _runs(line: str) -> Iterator[_Run]:
-    tokens: list[str] = []
-    start = second = end = 0
-    for match in PIECE.finditer(line):
-        kind = match.lastgroup
-        if kind in ("other", "rest"):
-            if not RELATIONS.isdisjoint(tokens):
-                yield _Run(
-                    tuple(tokens), line[max(0, start - NEAR) : start], line[end : end + NEAR], second == start + 1
-                )
-            tokens = []
-        elif kind != "space":
-            if not tokens:
-                start = match.start()
-            elif len(tokens) == 1:
-                second = match.start()
-            tokens.append(match.group())
-            end = match.end()
-    if not RELATIONS.isdisjoint(tokens):
-        yield _Run(tuple(tokens), line[max(0, start - NEAR) : start], line[end : end + NEAR], second == start + 1)
+    """Longest stretches of numbers and marks that hold a relation."""
+    for match in RUN.finditer(line):
+        text = match.group()
+        if "=" not in text and "≈" not in text and "≒" not in text:
+            continue
+        start = match.start()
+        end = match.start() + len(text.rstrip(" \t"))
+        sticks = line[start + 1 : start + 2] not in ("", " ", "\t")
+        yield _Run(tuple(PIECE.findall(text)), line[max(0, start - NEAR) : start], line[end : end + NEAR], sticks)
 
 
 def _judge(run: _Run, tolerance: Tolerance) -> Iterator[Stated]:
@@ -164,17 +154,23 @@ def _sides(tokens: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
 
 def _holds(left: tuple[str, ...], relation: str, right: tuple[str, ...], tolerance: Tolerance) -> bool | None:
     """True or False, or None when no reading makes both sides expressions."""
+    try:
+        values = [evaluate_plain(left), evaluate_plain(right)]
+    except ExpressionError:
+        return None
+    if values[0] is not None and values[1] is not None:  # without separators and percent there is one reading
+        return _equal(values[0], values[1], relation, right, "point", tolerance)
     readable = False
     for style in STYLES:
         for percent in (False, True) if "%" in left or "%" in right else (True,):
             try:
-                values = [evaluate_tokens(side if percent else _bare(side), style) for side in (left, right)]
+                read = [evaluate_tokens(side if percent else _bare(side), style) for side in (left, right)]
             except ExpressionError:
                 continue
-            if not all(isinstance(value, int | Fraction) for value in values):
+            if not all(isinstance(value, int | Fraction) for value in read):
                 continue
             readable = True
-            if _equal(values[0], values[1], relation, right, style, tolerance):
+            if _equal(read[0], read[1], relation, right, style, tolerance):
                 return True
     return False if readable else None
 

@@ -25,6 +25,8 @@ TOKEN = re.compile(
 SUM = {"+": "+", "-": "-", "−": "-", "–": "-"}
 PRODUCT = {"×": "*", "*": "*", "·": "*", "⋅": "*", "/": "/", "÷": "/", ":": "/", "mod": "%"}
 POWER = ("^", "**")
+NEGATE = "negate"
+RANK = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, NEGATE: 3, "^": 4}
 
 
 class ExpressionError(ValueError):
@@ -81,6 +83,69 @@ def evaluate_tokens(tokens: Sequence[str], style: NumberStyle) -> Any:
     if parser.position != len(tokens):
         raise ExpressionError(f"cannot read from `{tokens[parser.position]}` on")
     return value
+
+
+def evaluate_plain(tokens: Sequence[str]) -> int | Fraction | None:
+    """What `evaluate_tokens` gives, for whole numbers, `+ - × / ^` and brackets alone; None for anything else.
+
+    Operator precedence on two stacks (Dijkstra's shunting yard), several times as fast as the general parser. Raises
+    `ExpressionError` as it does.
+    """
+    values: list[int | Fraction] = []
+    operators: list[str] = []
+    operand_next = True
+    for token in tokens:
+        if operand_next:
+            if token.isascii() and token.isdigit():
+                values.append(int(token))
+                operand_next = False
+            elif token == "(":
+                operators.append(token)
+            elif token in SUM:
+                if SUM[token] == "-":
+                    operators.append(NEGATE)
+            else:
+                return None
+        elif token == ")":
+            while operators and operators[-1] != "(":
+                _reduce(values, operators.pop())
+            if not operators:
+                return None
+            operators.pop()
+        else:
+            operator = SUM.get(token) or PRODUCT.get(token) or ("^" if token == "^" else "")
+            if not operator:
+                return None
+            rank = RANK[operator]
+            # `^` is the only operator that binds to the right: it leaves what stands before it open.
+            while operators and (top := RANK.get(operators[-1], 0)) >= rank and not top == rank == RANK["^"]:
+                _reduce(values, operators.pop())
+            operators.append(operator)
+            operand_next = True
+    if operand_next:
+        return None
+    while operators:
+        operator = operators.pop()
+        if operator == "(":
+            return None
+        _reduce(values, operator)
+    return values[0]
+
+
+def _reduce(values: list[int | Fraction], operator: str) -> None:
+    right = values.pop()
+    if operator == NEGATE:
+        values.append(-right)
+        return
+    left = values.pop()
+    if operator == "+":
+        values.append(left + right)
+    elif operator == "-":
+        values.append(left - right)
+    elif operator == "^":
+        values.append(_power(left, right))
+    else:
+        values.append(_apply(operator, left, right))
 
 
 class _Parser:

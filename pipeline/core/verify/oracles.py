@@ -119,6 +119,11 @@ def ledger(p: Parameters) -> str:
     return str(sum(p["amounts"]))
 
 
+def signposts(p: Parameters) -> str:
+    """The last room of the path that was read off the text."""
+    return str(p["path"][-1])
+
+
 ORACLES: Mapping[str, Callable[[Parameters], str]] = {
     "multiplication": multiplication,
     "division": division,
@@ -135,4 +140,5 @@ ORACLES: Mapping[str, Callable[[Parameters], str]] = {
     "insertion_sort": insertion_sort,
     "brackets": brackets,
     "ledger": ledger,
+    "signposts": signposts,
 }
