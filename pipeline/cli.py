@@ -127,7 +127,7 @@ def peek(
 @app.command()
 def tune(
     config: Curriculum,
-    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A `filter` step; none = all that are measured.")] = "",
+    step: Annotated[str, typer.Argument(metavar="[STEP]", help="A step that measures or judges; none = all.")] = "",
     rule: Annotated[str, typer.Option("--rule", help="Only rules whose name holds this.")] = "",
     lang: Annotated[str, typer.Option("--lang", help="Only this language.")] = "",
     try_: Annotated[
@@ -542,6 +542,21 @@ def mix_propose(
     from pipeline.commands.mix import propose_weights
 
     propose_weights(config, mix, results, loss, out, set_ or [], as_json=json)
+
+
+@app.command()
+def pii(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Labelled JSONL or Parquet: text, lang, spans.")],
+    names: Annotated[str, typer.Option("--names", metavar="MODULE:FUNCTION", help="Finder of persons' names.")] = "",
+    json: Json = False,
+) -> None:
+    """Measure precision and recall of the personal-data rules on labelled text.
+
+    Example: seodang pii samples/pii/labelled.jsonl
+    """
+    from pipeline.commands.pii import show_accuracy
+
+    show_accuracy(files, names, as_json=json)
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ BLOCKS: dict[str, BlockEntry] = {
         ),
         BlockEntry("signals", "stages.measure:SignalsConfig", "stages.measure:make"),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make", version=2),
-        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=2),
+        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=3),
         BlockEntry(
             "decontaminate",
             "stages.decontaminate:DecontaminateConfig",

@@ -27,6 +27,7 @@ from stages.block import Block, verify
 from stages.catalog import BLOCKS, block_reports, load, make_block
 from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
+from stages.memory import LARGE_BYTES, give_back
 from stages.read import Origin, ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
 from stages.rules import RulesConfig
@@ -79,6 +80,8 @@ def _applied(block: Block, documents: pa.Table, output: ShardOutput) -> pa.Table
     result = block.apply(documents)
     verify(documents, result)
     output.block(documents, result)
+    if documents.nbytes > LARGE_BYTES:
+        give_back()
     return result.kept
 
 

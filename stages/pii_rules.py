@@ -66,7 +66,17 @@ _ISSUERS = regex.compile(
 
 def _card(match: Match) -> bool:
     digits = _digits(match.group())
-    return _ISSUERS.fullmatch(digits) is not None and luhn(digits) and len(set(digits)) > 1
+    if not _ISSUERS.fullmatch(digits) or not luhn(digits) or len(set(digits)) == 1:
+        return False
+    return len(digits) != EAN_DIGITS or not _ean(digits)  # Visa gave up thirteen digits, article numbers have them
+
+
+EAN_DIGITS = 13
+
+
+def _ean(digits: str) -> bool:
+    """ISO/IEC 15420 check digit of an article number."""
+    return sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(digits)) % 10 == 0
 
 
 # Lengths of account numbers by country (ISO 13616 registry).
@@ -112,7 +122,8 @@ def _before(match: Match, pattern: regex.Pattern[str], reach: int = 30) -> bool:
 
 
 _VERSION_WORD = regex.compile(
-    r"(?i)(?:\bv|\bver|version|release|versión|versão|phiên bản|fassung|버전|판|バージョン|版|sections?|§)[\s.:=#]*$"
+    r"(?i)(?:\bv|\bver|version|release|versión|versão|phiên bản|fassung|버전|판|バージョン|版|sections?|§)"
+    r"(?:은|는|이|가|は|が| is| ist| es| là)?[\s.:=#]*$"
 )
 _NETMASK = ipaddress.ip_network("255.0.0.0/8")
 _NOBODY = tuple(
@@ -142,7 +153,8 @@ def _ipv6(match: Match) -> bool:
 
 _PHONE_WORD = regex.compile(
     r"(?i)(?:\btel|phone|call|mobile|fax|móvil|movil|teléfono|telefono|llam\p{L}+|whats\s?app|handy|telefon|rufnummer|"
-    r"điện thoại|đt|sđt|hotline|gọi|電話|tel\.|ファックス|携帯|전화|휴대폰|연락처|팩스)[^\d\n]{0,14}$"
+    r"điện thoại|đt|sđt|hotline|gọi|電話|tel\.|ファックス|携帯|전화|휴대폰|연락처|팩스)"
+    r"(?:[^\d\n]{0,14}|[^\d\n.;,]{0,30})$"
 )
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -77,11 +78,10 @@ class Lists:
     starts: Mapping[str, tuple[str, ...]]  # beginnings of each kind's first words; empty where words are not parted
     unspaced: bool
 
-    def possible(self, words: Sequence[str]) -> dict[str, regex.Pattern[str] | None]:
+    def possible(self, own: Collection[str]) -> dict[str, regex.Pattern[str] | None]:
         """The patterns that can match a text of these words."""
         if self.unspaced:
             return dict(self.kinds)
-        own = set(words)
         return {
             kind: pattern if any(word.startswith(self.starts[kind]) for word in own) else None
             for kind, pattern in self.kinds.items()
@@ -120,9 +120,11 @@ def _folded(text: str) -> str:
 def scores(text: str, lists: Lists) -> dict[str, float]:
     """Every word signal of one text."""
     read = plain(text)
-    words = _WORD.findall(read)
-    kinds = lists.possible(words)
-    size = sum(map(str.isalpha, read)) / UNSPACED_WORD_CHARACTERS if lists.unspaced else len(words)
+    if lists.unspaced:
+        kinds, size = lists.possible(()), sum(map(str.isalpha, read)) / UNSPACED_WORD_CHARACTERS
+    else:
+        words = Counter(match.group() for match in _WORD.finditer(read))  # a list of them would take ten times the text
+        kinds, size = lists.possible(words), words.total()
     found = {f"toxic_{kind}": 1000 * _count(kinds[kind], read) / max(1.0, size) for kind in KINDS}
     found["toxic_hate"] = _hateful_share(read, kinds)
     total = sum(_WEIGHTS[kind] * found[f"toxic_{kind}"] / 10 for kind in KINDS) + _HATE_WEIGHT * found["toxic_hate"]
@@ -135,8 +137,12 @@ def _hateful_share(read: str, kinds: Mapping[str, regex.Pattern[str] | None]) ->
     against = kinds["group"] is not None and (kinds["derogatory"] is not None or kinds["violence"] is not None)
     if kinds["slur"] is None and not against:
         return 0.0
-    sentences = [part for part in _SENTENCE.split(_unquoted(read)) if part.strip()]
-    return sum(_is_hateful(part, kinds) for part in sentences) / max(1, len(sentences))
+    sentences = hateful = 0
+    for part in _SENTENCE.splititer(_unquoted(read)):
+        if part.strip():
+            sentences += 1
+            hateful += _is_hateful(part, kinds)
+    return hateful / max(1, sentences)
 
 
 def _unquoted(read: str) -> str:

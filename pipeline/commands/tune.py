@@ -42,8 +42,12 @@ def show_tuning(
 
 
 def _judged(opened: Opened, step: str) -> tuple[list[Path], RulesConfig]:
-    """The folders of finished steps whose documents are judged by rules, next or already, and those rules."""
-    nodes = [opened.graph.node(step)] if step else list(opened.graph.nodes.values())
+    """The folders of finished steps whose documents are judged by rules, next or already, and those rules.
+
+    `step` names the one that judges or the one that measured.
+    """
+    named = opened.graph.node(step) if step else None
+    nodes = [node for node in opened.graph.nodes.values() if named in (None, node) or step in node.step.inputs.values()]
     found: dict[str, tuple[list[Path], RulesConfig]] = {}
     for node in nodes:
         measured = [opened.graph.node(name) for name in node.step.inputs.values()]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.core.documents import table_from_rows, text_hash
 from pipeline.core.errors import InputError
 from stages.block import verify
+from stages.catalog import resolve
 from stages.language import Language, LanguageConfig, embedded, fasttext_file, identify_document
 from stages.lid.masking import mask
 from stages.lid.models import language_of_label
@@ -209,3 +210,14 @@ def test_a_fasttext_file_is_a_model(tmp_path: Path) -> None:
     assert identify([]) == []
     with pytest.raises(InputError, match="not a readable fastText model"):
         fasttext_file(str(tmp_path / "none.bin"))
+
+
+def test_another_model_at_the_same_path_is_another_step(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"one")
+    config = LanguageConfig(model=(str(tmp_path / "model.bin"),))
+    before = resolve("language", config, 0, Path())
+    (tmp_path / "model.bin").write_bytes(b"two")
+    after = resolve("language", config, 0, Path())
+    assert before.spec == after.spec
+    assert before.paths == after.paths
+    assert before.content != after.content

@@ -231,6 +231,8 @@ def test_tuning_needs_the_signals_and_no_verdicts(tmp_path: Path, capsys: pytest
     show_tuning(one.path, "filter.web", "gopher_too_short", "en", [], 5, [], as_json=True)
     (effect,) = json.loads(capsys.readouterr().out)
     assert (effect["documents"], effect["fails"], effect["first"]) == (len(TEXTS), 1, 1)
+    show_tuning(one.path, "clean.web", "gopher_too_short", "", [], 5, [], as_json=True)
+    assert json.loads(capsys.readouterr().out) == [effect]
     show_tuning(one.path, "", "", "", ["en.gopher_too_short=5"], 5, [], as_json=True)
     changed = json.loads(capsys.readouterr().out)
     assert (changed["newly_dropped"], changed["newly_kept"]) == (0, 1)
