@@ -110,8 +110,7 @@ def _by(table: pl.DataFrame, group: str, segment: Segment) -> dict[str, dict[str
 
 def _times_seen(tally: Tally) -> dict[str, int]:
     """How many documents of this segment have been seen once, twice, … when it ends."""
-    drawn = np.flatnonzero(tally.draws_D)
-    documents = np.bincount(tally.draws_D[drawn].astype(np.int64) + tally.uses_before_D[drawn])
+    documents = tally.documents_by_times_seen()
     return {str(times): int(count) for times, count in enumerate(documents) if count}
 
 

@@ -28,7 +28,7 @@ def mixes_section(gathered: Gathered) -> Markup:
     if not phases:
         return section("mixes", "Inside the mixes", introduction, missing("No mix has been made yet."))
     details = gathered.details
-    parts = [tag("div", _repeats(phases), _balance(phases), class_="pair")]
+    parts = [tag("div", _repeats(phases), *_balance_chart(phases), class_="pair"), _balance_table(phases)]
     parts += [_shared(details), _duplicates(details), _audits(details), *_sample_rows(details)]
     return section("mixes", "Inside the mixes", introduction, *parts)
 
@@ -62,32 +62,33 @@ def _repeats(phases: Sequence[PhaseFacts]) -> Markup:
     return chart("times-seen", "How often documents have been seen", figure, caption, bars_height(len(phases)))
 
 
-def _balance(phases: Sequence[PhaseFacts]) -> Markup:
-    rows: list[tuple[Cell, ...]] = []
-    served, dealt, names = [], [], []
-    for phase in phases:
-        attention = phase.segments[0].stats.get("attention", {})
-        for ranks, pair in sorted(attention.get("busiest_over_mean", {}).items(), key=lambda item: int(item[0])):
-            rows.append((phase.view.name, int(ranks), pair["dealt"], pair["served"]))
-            if ranks == "2" or len(attention["busiest_over_mean"]) == 1:
-                names.append(phase.view.name)
-                dealt.append(pair["dealt"] - 1)
-                served.append(pair["served"] - 1)
-    columns = ("phase", "ranks", "dealt at random", "as served")
-    balance = table("Attention cost of the busiest rank over the mean", columns, rows)
-    if not names:
-        return balance
+def _balance(phase: PhaseFacts) -> dict[int, tuple[float, float]]:
+    """Ranks -> busiest over the mean, as dealt at random and as served, of the phase's first segment."""
+    attention = phase.segments[0].stats.get("attention", {}).get("busiest_over_mean", {})
+    return {int(ranks): (attention[ranks]["dealt"], attention[ranks]["served"]) for ranks in sorted(attention, key=int)}
+
+
+def _balance_chart(phases: Sequence[PhaseFacts]) -> list[Markup]:
+    two = {phase.view.name: pair[2] for phase in phases if 2 in (pair := _balance(phase))}
+    if not two:
+        return []
     lines = {
-        "dealt at random": [100 * value for value in dealt],
-        "as served": [100 * value for value in served],
+        "dealt at random": [100 * (dealt - 1) for dealt, _ in two.values()],
+        "as served": [100 * (served - 1) for _, served in two.values()],
     }
-    figure = histogram(names, lines, "phase", "busiest of 2 ranks above the mean (%)")
+    figure = histogram(list(two), lines, "phase", "busier of 2 ranks above the mean (%)")
     caption = (
         "Attention costs the square of a document's length. Inside each global batch rows are arranged so that ranks "
         "cost about the same; low is good."
     )
-    shown = chart("attention-balance", "Balance of attention between ranks", figure, caption, CHART_PIXELS)
-    return tag("div", shown, folded("Every number of ranks, as a table", balance))
+    return [chart("attention-balance", "Balance of attention between ranks", figure, caption, CHART_PIXELS)]
+
+
+def _balance_table(phases: Sequence[PhaseFacts]) -> Markup:
+    rows = [(phase.view.name, ranks, *pair) for phase in phases for ranks, pair in _balance(phase).items()]
+    columns = ("phase", "ranks", "dealt at random", "as served")
+    told = table("Attention cost of the busiest rank over the mean", columns, rows)
+    return folded("Balance of attention for every number of ranks, as a table", told)
 
 
 def _shared(details: Sequence[PhaseDetails]) -> Markup:
