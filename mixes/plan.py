@@ -221,7 +221,7 @@ def _write_rows(
     with SegmentWriter(folder) as writer:
         for count_R, pieces in packed_rows(stream, config.window_pieces, config.context_tokens, config.rows):
             component_P = component_of_pool[pieces.pool_P]
-            shard_P = catalogue.shard_of(pieces.row_P)
+            shard_P, kind_P = catalogue.shard_of(pieces.row_P), catalogue.kind_D[pieces.row_P]
             writer.append(
                 count_R,
                 {
@@ -231,10 +231,10 @@ def _write_rows(
                     "source": source_of_pool[pieces.pool_P],
                     "document": pieces.row_P - catalogue.first_document_S[shard_P],
                     "component": component_P,
-                    "kind": kind_place[catalogue.kind_D[pieces.row_P]],
+                    "kind": kind_place[kind_P],
                 },
             )
-            tally.add(pieces.row_P, component_P, pieces.offset_P, pieces.length_P)
+            tally.add(pieces.row_P, kind_P, component_P, pieces.offset_P, pieces.length_P)
             tally.add_rows(count_R)
 
 

@@ -41,7 +41,8 @@ def plan_statistics(plan: Plan, segment: Segment) -> dict[str, Any]:
     rows = SegmentRows(plan, segment)
     for _, columns in rows.piece_batches():
         row_P = catalogue.first_document_S[columns["shard"]] + columns["document"]
-        tally.add(row_P, columns["component"], columns["start"] - catalogue.start_D[row_P], columns["length"])
+        offset_P = columns["start"] - catalogue.start_D[row_P]
+        tally.add(row_P, catalogue.kind_D[row_P], columns["component"], offset_P, columns["length"])
     for first, columns in rows.row_batches():
         last = np.array([min(first + columns["first_piece"].shape[0], segment.rows)])
         tally.add_rows(np.diff(np.append(columns["first_piece"], rows.first_piece(last)))[: segment.rows - first])

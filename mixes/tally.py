@@ -41,10 +41,17 @@ class Tally:
         self._first_mark = np.concatenate([[0], np.cumsum(pieces)])
         self._marks = np.zeros(int(self._first_mark[-1]), bool)
 
-    def add(self, row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray) -> None:
-        """Pieces: catalogue row, component, tokens before it in its document, tokens."""
+    def add(
+        self,
+        row_P: np.ndarray,
+        kind_P: np.ndarray,
+        component_P: np.ndarray,
+        offset_P: np.ndarray,
+        length_P: np.ndarray,
+    ) -> None:
+        """Pieces: catalogue row, its kind, component, tokens before it in its document, tokens."""
         # Gathered here, where the processor can wait for several places of memory at once.
-        whole_P, kind_P = self.catalogue.length_D[row_P], self.catalogue.kind_D[row_P]
+        whole_P = self.catalogue.length_D[row_P]
         _add(
             row_P, component_P, offset_P, length_P, whole_P, kind_P, self.uses_before_D[row_P], self.draws_D,
             self._long, self._first_mark, self._marks, self.context_tokens, self.tokens_CK,
@@ -136,7 +143,8 @@ def _add(
             drawn_C[component] += whole
             cut_CK[component, kind] += tokens < whole
             power = 0
-            while whole > 1:
-                whole >>= 1
-                power += 1
+            for shift in (16, 8, 4, 2, 1):
+                if whole >> shift:
+                    whole >>= shift
+                    power += shift
             lengths_KB[kind, power] += 1

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mixes_page import tables_of
 
 from mixes.overlap import shared_documents
+from mixes_page import tables_of
 from pipeline.report.gather import Gathered, gather
 from pipeline.report.mix_details import PhaseDetails, Piece, SampleRow
 from pipeline.report.mixes import mixes_section, times_seen
