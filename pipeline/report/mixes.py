@@ -185,7 +185,8 @@ def _sample_rows(details: Sequence[PhaseDetails]) -> list[Markup]:
 
 
 def _row(row: SampleRow) -> Markup:
-    told = f"Position {row.position:,}: {len(row.pieces)} documents, {row.padding_tokens:,} tokens of padding"
+    documents = "1 document" if len(row.pieces) == 1 else f"{len(row.pieces)} documents"
+    told = f"Position {row.position:,}: {documents}, {row.padding_tokens:,} tokens of padding"
     pieces = [_piece(piece, place) for place, piece in enumerate(row.pieces)]
     return tag("div", tag("h4", told), *pieces, class_="row")
 
