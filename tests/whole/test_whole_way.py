@@ -167,7 +167,7 @@ def test_mixes_are_previewed_traced_compared_and_exported(
 
     audited = json.loads(command_line("trace", *where, "--audit", "--json").stdout)
     assert all(one["problems"] == [] for one in audited.values())
-    consumed = {name: sum(one["consumed"]["by"]["source"].values()) for name, one in stats.items()}
+    consumed = {name: sum(one["consumed"]["by_source"].values()) for name, one in stats.items()}
     assert sum(one["tokens"] for one in audited.values()) == sum(consumed.values())
     assert consumed["pretrain"] == stats["pretrain"]["tokens"]
 
