@@ -74,7 +74,8 @@ class Catalogue:
     @cached_property
     def of_source(self) -> tuple[np.ndarray, ...]:
         """Catalogue rows of each source, rising; int32 while they fit."""
-        counts = np.bincount(self.source_K[self.kind_D], minlength=len(self.sources))
+        counts = np.zeros(len(self.sources), np.int64)
+        np.add.at(counts, self.source_K, counted(self.kind_D, len(self.kinds)))
         rows = np.empty(self.documents, np.int32 if self.documents <= MOST_TOKENS else np.int64)
         ends = np.cumsum(counts)
         _by_source(self.kind_D, self.source_K, ends - counts, rows)
@@ -88,6 +89,15 @@ class Catalogue:
         """(catalogue row of the first, columns) of each shard's documents."""
         for first, shard in zip(self.first_document_S.tolist(), self.shards, strict=False):
             yield first, document_columns(self.store, (shard,), names)[0]
+
+
+@njit(cache=True)
+def counted(value_N: np.ndarray, values: int) -> np.ndarray:
+    """[values] int64 how often each of 0..values-1 stands there, without a wider copy."""
+    counts = np.zeros(values, np.int64)
+    for value in value_N:
+        counts[value] += 1
+    return counts
 
 
 @njit(cache=True)

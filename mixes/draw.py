@@ -31,6 +31,7 @@ from pipeline.core.errors import ConfigError, unknown_name
 from pipeline.core.rng import Permutation, derive_seed, image_of
 
 REASONS = ("where", "minimum_tokens", "maximum_tokens", "longer_than_row", "no_quality", "quality")
+BLOCK = 256  # documents drawn at a time
 NOT_NAMED = -2  # of `Sorted.reason_D`
 ACCEPTED = -1
 Excluded = dict[str, dict[str, dict[str, dict[str, int]]]]  # component -> source -> reason -> documents, tokens
@@ -73,11 +74,11 @@ def sort_out(catalogue: Catalogue, config: PlanConfig) -> Sorted:
             rows = catalogue.of_source[source]
             verdict = verdict_D[rows]
             strata, stratum_n = _strata(catalogue, config, name, rows, verdict, quality_D, cluster_D)
-            tokens = np.bincount(stratum_n[stratum_n >= 0], catalogue.length_D[rows][stratum_n >= 0], len(strata))
+            tokens = _tokens_by(rows, stratum_n, catalogue.length_D, len(strata))[1]
             for number, stratum in enumerate(strata):
                 pools.append(Pool(name, source, component.max_repeats, stratum, number, stratum_n, int(tokens[number])))
             _note(reason_D, rows, verdict)
-            left_out = _left_out(verdict, catalogue.length_D[rows])
+            left_out = _left_out(*_tokens_by(rows, verdict, catalogue.length_D, len(REASONS)))
             if left_out:
                 excluded.setdefault(name, {})[catalogue.sources[source]] = left_out
     return Sorted(tuple(pools), excluded, reason_D)
@@ -88,13 +89,24 @@ def _note(reason_D: np.ndarray, rows: np.ndarray, verdict: np.ndarray) -> None:
     reason_D[rows] = np.where(verdict < 0, ACCEPTED, np.where(known == NOT_NAMED, verdict, known))
 
 
-def _left_out(verdict: np.ndarray, length: np.ndarray) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for index, reason in enumerate(REASONS):
-        own = verdict == index
-        if own.any():
-            found[reason] = {"documents": int(own.sum()), "tokens": int(length[own].sum(dtype=np.int64))}
-    return found
+@njit(cache=True)
+def _tokens_by(row_n: np.ndarray, group_n: np.ndarray, length_D: np.ndarray, groups: int) -> Any:
+    """([groups] documents, [groups] tokens) of each group; -1 is none."""
+    documents, tokens = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
+    for place in range(row_n.shape[0]):
+        group = group_n[place]
+        if group >= 0:
+            documents[group] += 1
+            tokens[group] += length_D[row_n[place]]
+    return documents, tokens
+
+
+def _left_out(documents: np.ndarray, tokens: np.ndarray) -> dict[str, dict[str, int]]:
+    return {
+        reason: {"documents": int(documents[index]), "tokens": int(tokens[index])}
+        for index, reason in enumerate(REASONS)
+        if documents[index]
+    }
 
 
 def _sources_named(catalogue: Catalogue, name: str, component: ComponentConfig) -> list[int]:
@@ -149,6 +161,8 @@ def _strata(
     """(strata, [n] int16 stratum of each document, -1 excluded); documents without quality get a verdict here."""
     component = config.mix.components[name]
     limits = [limit_of(kind, config.mix) for kind in catalogue.kinds]
+    if not any(limits) and quality_D is None and cluster_D is None:
+        return [EVERY], np.where(verdict < 0, np.int16(0), np.int16(-1))
     names = sorted({limits[kind] for kind in np.unique(catalogue.kind_D[rows]).tolist()})
     code = np.zeros(rows.shape[0], np.int64)
     if len(names) > 1:
@@ -275,23 +289,34 @@ def _draw(
     whole: int, favoured: int, left_base: np.uint64, right_base: np.uint64, favour_keys: np.ndarray,
     epoch_keys: np.ndarray, size: np.uint64, target: int, taken: np.ndarray,
 ) -> Any:  # fmt: skip
-    """(documents, tokens) drawn in one epoch; all permutations of one size have the same digits."""
+    """(documents, tokens) drawn in one epoch; all permutations of one size have the same digits.
+
+    A block at a time: places are scattered over memory, and the processor waits for several at once only where no
+    decision stands between them.
+    """
     count, tokens = 0, np.int64(0)
-    for position in range(row_n.shape[0]):
-        place = np.int64(image_of(np.uint64(position), size, left_base, right_base, epoch_keys))
-        if stratum_n[place] != stratum:
-            continue
-        row = row_n[place]
-        if np.int64(uses_D[row]) > epoch:
-            continue
-        if epoch >= whole and not (
-            epoch == whole
-            and image_of(np.uint64(place), size, left_base, right_base, favour_keys) < np.uint64(favoured)
-        ):
-            continue
-        taken[count] = row
-        count += 1
-        tokens += np.int64(length_D[row])
-        if tokens >= target:
-            break
+    place_b, row_b = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    use_b, length_b = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    for first in range(0, row_n.shape[0], BLOCK):
+        block = min(BLOCK, row_n.shape[0] - first)
+        for b in range(block):
+            place_b[b] = np.int64(image_of(np.uint64(first + b), size, left_base, right_base, epoch_keys))
+        for b in range(block):
+            row_b[b] = row_n[place_b[b]] if stratum_n[place_b[b]] == stratum else -1
+        for b in range(block):
+            row = max(row_b[b], 0)
+            use_b[b], length_b[b] = uses_D[row], length_D[row]
+        for b in range(block):
+            if row_b[b] < 0 or use_b[b] > epoch:
+                continue
+            if epoch >= whole and not (
+                epoch == whole
+                and image_of(np.uint64(place_b[b]), size, left_base, right_base, favour_keys) < np.uint64(favoured)
+            ):
+                continue
+            taken[count] = row_b[b]
+            count += 1
+            tokens += length_b[b]
+            if tokens >= target:
+                return count, tokens
     return count, tokens

@@ -89,6 +89,7 @@ class _OpenSegment:
         self.rows = SegmentRows(plan, segment)
         self.order = RowOrder(self.rows)
         self.tokens = tokens
+        self.shards = tuple(shard.stem for shard in segment.shards)
         kinds = [Kind(**item) for item in read_json(plan.store / segment.folder / "kinds.json")]
         self.languages, self.language_K = _numbered([kind.lang for kind in kinds])
         self.domains, self.domain_K = _numbered([kind.domain for kind in kinds])
@@ -184,7 +185,7 @@ class MixLoader:
             token_ids_RT=token_ids_RT,
             loss_mask_RT=loss_mask_RT,
             pieces=pieces,
-            shards=tuple(shard.stem for shard in segment.shards),
+            shards=opened.shards,
             sources=segment.sources,
             components=segment.components,
             languages=opened.languages,

@@ -112,7 +112,7 @@ class Sample:
     ngrams_seen: int  # repeats counted
 
 
-def sample_components(plan: Plan, segment: Segment) -> dict[str, Sample]:
+def sample_components(plan: Plan, segment: Segment, documents: int = SAMPLED_DOCUMENTS) -> dict[str, Sample]:
     """Sketches of a sample of each component's documents."""
     catalogue = catalogue_of(plan.store, segment.tokenizer, segment.shards)
     tokens = MappedTokens(plan.store, segment)
@@ -120,14 +120,16 @@ def sample_components(plan: Plan, segment: Segment) -> dict[str, Sample]:
     for _, columns in SegmentRows(plan, segment).piece_batches():
         used[columns["component"], catalogue.first_document_S[columns["shard"]] + columns["document"]] = True
     return {
-        component: _sample(component, segment, catalogue, tokens, np.flatnonzero(used[number]))
+        component: _sample(component, segment, catalogue, tokens, np.flatnonzero(used[number]), documents)
         for number, component in enumerate(segment.components)
     }
 
 
-def _sample(component: str, segment: Segment, catalogue: Catalogue, tokens: MappedTokens, row_N: np.ndarray) -> Sample:
+def _sample(
+    component: str, segment: Segment, catalogue: Catalogue, tokens: MappedTokens, row_N: np.ndarray, documents: int
+) -> Sample:
     order = Permutation(row_N.shape[0], derive_seed("overlap sample", component))
-    chosen = row_N[order.take(np.arange(min(SAMPLED_DOCUMENTS, row_N.shape[0]), dtype=np.int64))]
+    chosen = row_N[order.take(np.arange(min(documents, row_N.shape[0]), dtype=np.int64))]
     ngrams = HyperLogLogPlusPlus(PRECISION)
     signatures, ids, seen, total = [], [], 0, 0
     for row in np.sort(chosen).tolist():

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from mixes.catalog import Catalogue, count_up, draws_before, open_catalogue
 from mixes.draw import ACCEPTED, NOT_NAMED, REASONS, Pool, Sorted, capacity, draw, sort_out
@@ -67,7 +69,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the numbers in pieces.arrow stand for: those of the catalogue that the drawn documents use."""
+    """What the numbers in pieces.arrow stand for: those of the catalogue that the accepted documents use."""
 
     shards: np.ndarray  # [used] rising catalogue numbers
     kinds: np.ndarray
@@ -115,7 +117,7 @@ def append_segment(
     name = _segment_name(config.phase, previous)
     found = sort_out(catalogue, config)
     drawn = _draw_all(catalogue, config, found.pools, uses_D, name)
-    numbers = _numbers(catalogue, config, found.pools, drawn)
+    numbers = _numbers(catalogue, config, found)
     tally = Tally(catalogue, len(numbers.components), config.context_tokens, uses_D)
     _write_rows(catalogue, config, found.pools, drawn, numbers, tally, folder)
     _check_promises(config, numbers, tally)
@@ -180,20 +182,26 @@ def _draw_all(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], u
             return Drawn(tuple(targets), tuple(documents))
 
 
-def _numbers(catalogue: Catalogue, config: PlanConfig, pools: Sequence[Pool], drawn: Drawn) -> Numbers:
-    shard_used = np.zeros(len(catalogue.shards), bool)
-    kind_used = np.zeros(len(catalogue.kinds), bool)
-    for documents in drawn.documents:
-        for first in range(0, documents.shape[0], config.window_pieces):
-            rows = documents[first : first + config.window_pieces]
-            shard_used[catalogue.shard_of(rows)] = True
-            kind_used[catalogue.kind_D[rows]] = True
+def _numbers(catalogue: Catalogue, config: PlanConfig, found: Sorted) -> Numbers:
+    """Of all documents that some component accepts."""
+    bounds = catalogue.first_document_S.tolist()
+    accepted_S = [bool((found.reason_D[a:b] == ACCEPTED).any()) for a, b in pairwise(bounds)]
+    used_K = _kinds_of(catalogue.kind_D, found.reason_D, ACCEPTED, len(catalogue.kinds))
     return Numbers(
-        shards=np.flatnonzero(shard_used),
-        kinds=np.flatnonzero(kind_used),
-        sources=tuple(sorted({pool.source for pool in pools})),
+        shards=np.flatnonzero(accepted_S),
+        kinds=np.flatnonzero(used_K),
+        sources=tuple(sorted({pool.source for pool in found.pools})),
         components=tuple(sorted(config.mix.components)),
     )
+
+
+@njit(cache=True)
+def _kinds_of(kind_D: np.ndarray, reason_D: np.ndarray, reason: int, kinds: int) -> np.ndarray:
+    used = np.zeros(kinds, np.bool_)
+    for row in range(kind_D.shape[0]):
+        if reason_D[row] == reason:
+            used[kind_D[row]] = True
+    return used
 
 
 def _write_rows(
@@ -208,25 +216,33 @@ def _write_rows(
     """Pack the pools' pieces window by window into rows.arrow and pieces.arrow, and count them."""
     source_of_pool = np.array([numbers.sources.index(pool.source) for pool in pools], np.int32)
     component_of_pool = np.array([numbers.components.index(pool.component) for pool in pools], np.int32)
+    shard_place, kind_place = _places(numbers.shards), _places(numbers.kinds)
     stream = Stream(catalogue.length_D, drawn.documents, drawn.targets, config.context_tokens)
     with SegmentWriter(folder) as writer:
         for count_R, pieces in packed_rows(stream, config.window_pieces, config.context_tokens, config.rows):
             component_P = component_of_pool[pieces.pool_P]
-            shard_P = catalogue.shard_of(pieces.row_P)
+            shard_P, kind_P = catalogue.shard_of(pieces.row_P), catalogue.kind_D[pieces.row_P]
             writer.append(
                 count_R,
                 {
-                    "shard": np.searchsorted(numbers.shards, shard_P).astype(np.int32),
+                    "shard": shard_place[shard_P],
                     "start": catalogue.start_D[pieces.row_P].astype(np.int64) + pieces.offset_P,
                     "length": pieces.length_P.astype(np.int32),
                     "source": source_of_pool[pieces.pool_P],
                     "document": pieces.row_P - catalogue.first_document_S[shard_P],
                     "component": component_P,
-                    "kind": np.searchsorted(numbers.kinds, catalogue.kind_D[pieces.row_P]).astype(np.int32),
+                    "kind": kind_place[kind_P],
                 },
             )
-            tally.add(pieces.row_P, component_P, pieces.offset_P, pieces.length_P)
+            tally.add(pieces.row_P, kind_P, component_P, pieces.offset_P, pieces.length_P)
             tally.add_rows(count_R)
+
+
+def _places(used: np.ndarray) -> np.ndarray:
+    """int32 place of each used number among them, 0 for the others; rising."""
+    places = np.zeros(int(used[-1]) + 1 if used.size else 1, np.int32)
+    places[used] = np.arange(used.size)
+    return places
 
 
 def _check_promises(config: PlanConfig, numbers: Numbers, tally: Tally) -> None:
@@ -322,9 +338,8 @@ def _write_rest(
     write_chain(folder, chain)
     rows = SegmentRows(Plan(catalogue.store, chain), segment)
     write_json(folder / "stats.json", segment_statistics(tally, rows, quota, found.excluded))
-    served = np.bincount(catalogue.kind_D[np.flatnonzero(tally.draws_D)], minlength=len(catalogue.kinds))
     licenses: dict[str, int] = {}
-    for kind, documents in zip(catalogue.kinds, served.tolist(), strict=True):
+    for kind, documents in zip(catalogue.kinds, tally.documents_by_kind().tolist(), strict=True):
         if documents:
             licenses[kind.license] = licenses.get(kind.license, 0) + documents
     return ShardResult(
@@ -339,15 +354,14 @@ def _counts(
 ) -> dict[str, Any]:
     """Every document of the catalogue is either served or has a reason why not."""
     whole_C = np.array([config.mix.components[component].whole for component in numbers.components])
-    served_D = tally.draws_D > 0
-    not_served = np.bincount(found.reason_D[~served_D] - NOT_NAMED, minlength=len(REASONS) - NOT_NAMED)
+    not_served = tally.unserved_by(found.reason_D, NOT_NAMED, len(REASONS) - NOT_NAMED)
     dropped = {"mix.no_component": int(not_served[0]), "mix.not_drawn": int(not_served[ACCEPTED - NOT_NAMED])}
     dropped |= {f"mix.{reason}": int(not_served[i - NOT_NAMED]) for i, reason in enumerate(REASONS)}
     token_bytes = TOKEN_DTYPE.itemsize
     return {
         "counts": {
             "documents_in": catalogue.documents,
-            "documents_out": int(served_D.sum()),
+            "documents_out": int(tally.documents_by_kind().sum()),
             "bytes_in": int(catalogue.length_D.sum(dtype=np.int64)) * token_bytes,
             "bytes_out": segment.tokens * token_bytes,
             "tokens": segment.tokens,

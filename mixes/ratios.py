@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mixes.spec import MixConfig
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import write_text
 
+SCALAR = re.compile(r"[^\s,}#]+")  # a number, up to what can follow it
 COLUMNS = ("component", "weight", "share", "from", "max_repeats", "whole", "where")
 
 
@@ -64,17 +66,21 @@ def read_ratios(path: Path, mix: MixConfig, where: str) -> dict[str, float]:
 
 
 def write_weights(curriculum: Path, mix: str, weights: dict[str, float]) -> None:
-    """Change the weights of a mix in the curriculum file itself. Raises `InputError` when it is defined elsewhere."""
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    tree: Any = yaml.load(curriculum.read_text(encoding="utf-8"))
+    """Change the weights of a mix in the curriculum file itself, and nothing else in it.
+
+    Raises `InputError` when a component's weight is not written in this file.
+    """
+    text = curriculum.read_text(encoding="utf-8")
+    tree: Any = YAML(typ="rt", pure=True).load(text)
     components = (tree.get("mixes") or {}).get(mix, {}).get("components", {})
+    lines = text.splitlines(keepends=True)
+    places: list[tuple[int, int, float]] = []
     for name, weight in weights.items():
-        if name not in components:
-            where, what = str(curriculum), f"component `{name}` of mix `{mix}` is not defined in this file"
-            raise InputError(what, where=where, fix="give the included file that defines it")
-        components[name]["weight"] = weight
-    out = io.StringIO()
-    yaml.dump(tree, out)
-    write_text(curriculum, out.getvalue())
+        if name not in components or "weight" not in components[name]:
+            what = f"component `{name}` of mix `{mix}` is not defined in this file"
+            raise InputError(what, where=str(curriculum), fix="give the included file that defines it")
+        places.append((*components[name].lc.value("weight"), weight))
+    for row, column, weight in sorted(places, reverse=True):  # from the end: what is before keeps its place
+        line = lines[row]
+        lines[row] = line[:column] + SCALAR.sub(repr(weight), line[column:], count=1)
+    write_text(curriculum, "".join(lines))

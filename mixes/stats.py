@@ -41,7 +41,8 @@ def plan_statistics(plan: Plan, segment: Segment) -> dict[str, Any]:
     rows = SegmentRows(plan, segment)
     for _, columns in rows.piece_batches():
         row_P = catalogue.first_document_S[columns["shard"]] + columns["document"]
-        tally.add(row_P, columns["component"], columns["start"] - catalogue.start_D[row_P], columns["length"])
+        offset_P = columns["start"] - catalogue.start_D[row_P]
+        tally.add(row_P, catalogue.kind_D[row_P], columns["component"], offset_P, columns["length"])
     for first, columns in rows.row_batches():
         last = np.array([min(first + columns["first_piece"].shape[0], segment.rows)])
         tally.add_rows(np.diff(np.append(columns["first_piece"], rows.first_piece(last)))[: segment.rows - first])
@@ -110,8 +111,7 @@ def _by(table: pl.DataFrame, group: str, segment: Segment) -> dict[str, dict[str
 
 def _times_seen(tally: Tally) -> dict[str, int]:
     """How many documents of this segment have been seen once, twice, … when it ends."""
-    drawn = np.flatnonzero(tally.draws_D)
-    documents = np.bincount(tally.draws_D[drawn].astype(np.int64) + tally.uses_before_D[drawn])
+    documents = tally.documents_by_times_seen()
     return {str(times): int(count) for times, count in enumerate(documents) if count}
 
 

@@ -116,6 +116,9 @@ def curve(config: CurveConfig, multiplier: Fraction, where: str) -> list[Fractio
         top = Decimal(repr(config.top_repeats))
         reach = _reach(config)
         kept = sum(1 for x in reach if x is not None)
+        if not kept:
+            what = f"the quality curve discards all {config.buckets} buckets"
+            raise QuotaError(what, where=where, fix=f"discard less than {config.discard:g}, or use more buckets")
         if mean * len(reach) > top * kept:
             need = mean * len(reach) / kept
             raise QuotaError(

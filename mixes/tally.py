@@ -41,11 +41,20 @@ class Tally:
         self._first_mark = np.concatenate([[0], np.cumsum(pieces)])
         self._marks = np.zeros(int(self._first_mark[-1]), bool)
 
-    def add(self, row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray) -> None:
-        """Pieces: catalogue row, component, tokens before it in its document, tokens."""
+    def add(
+        self,
+        row_P: np.ndarray,
+        kind_P: np.ndarray,
+        component_P: np.ndarray,
+        offset_P: np.ndarray,
+        length_P: np.ndarray,
+    ) -> None:
+        """Pieces: catalogue row, its kind, component, tokens before it in its document, tokens."""
+        # Gathered here, where the processor can wait for several places of memory at once.
+        whole_P = self.catalogue.length_D[row_P]
         _add(
-            row_P, component_P, offset_P, length_P, self.catalogue.length_D, self.catalogue.kind_D, self.uses_before_D,
-            self.draws_D, self._long, self._first_mark, self._marks, self.context_tokens, self.tokens_CK,
+            row_P, component_P, offset_P, length_P, whole_P, kind_P, self.uses_before_D[row_P], self.draws_D,
+            self._long, self._first_mark, self._marks, self.context_tokens, self.tokens_CK,
             self.unique_tokens_CK, self.documents_CK, self.cut_documents_CK, self.cut_pieces_C, self.pieces_C,
             self.drawn_tokens_C, self.lengths_KB,
         )  # fmt: skip
@@ -58,6 +67,18 @@ class Tally:
         grown[: self.pieces_in_row.shape[0]] = self.pieces_in_row
         grown[: counted.shape[0]] += counted
         self.pieces_in_row = grown
+
+    def documents_by_times_seen(self) -> np.ndarray:
+        """[n] int64 documents of this segment by how often they have been seen when it ends."""
+        return _times_seen(self.draws_D, self.uses_before_D)
+
+    def documents_by_kind(self) -> np.ndarray:
+        """[K] int64 documents that are served."""
+        return _served_by(self.draws_D, self.catalogue.kind_D, 0, len(self.catalogue.kinds), 1)
+
+    def unserved_by(self, group_D: np.ndarray, least: int, groups: int) -> np.ndarray:
+        """[groups] int64 documents that are not served, by a number from `least` on."""
+        return _served_by(self.draws_D, group_D, least, groups, 0)
 
     @property
     def tokens(self) -> int:
@@ -74,15 +95,36 @@ class Tally:
 
 
 @njit(cache=True)
+def _times_seen(draws_D: np.ndarray, uses_before_D: np.ndarray) -> np.ndarray:
+    counts = np.zeros(2 * (1 << 16), np.int64)
+    most = 0
+    for row in range(draws_D.shape[0]):
+        if draws_D[row] > 0:
+            times = np.int64(draws_D[row]) + np.int64(uses_before_D[row])
+            counts[times] += 1
+            most = max(most, times)
+    return counts[: most + 1]
+
+
+@njit(cache=True)
+def _served_by(draws_D: np.ndarray, group_D: np.ndarray, least: int, groups: int, served: int) -> np.ndarray:
+    counts = np.zeros(groups, np.int64)
+    for row in range(draws_D.shape[0]):
+        if (draws_D[row] > 0) == (served == 1):
+            counts[group_D[row] - least] += 1
+    return counts
+
+
+@njit(cache=True)
 def _add(
-    row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, length_D: np.ndarray,
-    kind_D: np.ndarray, uses_before_D: np.ndarray, draws_D: np.ndarray, long: np.ndarray, first_mark: np.ndarray,
+    row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, whole_P: np.ndarray,
+    kind_P: np.ndarray, uses_before_P: np.ndarray, draws_D: np.ndarray, long: np.ndarray, first_mark: np.ndarray,
     marks: np.ndarray, context: int, tokens_CK: np.ndarray, unique_CK: np.ndarray, documents_CK: np.ndarray,
     cut_CK: np.ndarray, cut_pieces_C: np.ndarray, pieces_C: np.ndarray, drawn_C: np.ndarray, lengths_KB: np.ndarray,
 ) -> None:  # fmt: skip
     for p in range(row_P.shape[0]):
         row, component, tokens = row_P[p], component_P[p], np.int64(length_P[p])
-        whole, kind = np.int64(length_D[row]), kind_D[row]
+        whole, kind = np.int64(whole_P[p]), kind_P[p]
         tokens_CK[component, kind] += tokens
         pieces_C[component] += 1
         if tokens != whole:
@@ -93,7 +135,7 @@ def _add(
             marks[mark] = True
         else:
             new = draws_D[row] == 0
-        if new and uses_before_D[row] == 0:
+        if new and uses_before_P[p] == 0:
             unique_CK[component, kind] += tokens
         if offset_P[p] == 0:
             draws_D[row] += 1
@@ -101,7 +143,8 @@ def _add(
             drawn_C[component] += whole
             cut_CK[component, kind] += tokens < whole
             power = 0
-            while whole > 1:
-                whole >>= 1
-                power += 1
+            for shift in (16, 8, 4, 2, 1):
+                if whole >> shift:
+                    whole >>= shift
+                    power += shift
             lengths_KB[kind, power] += 1

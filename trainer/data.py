@@ -17,6 +17,8 @@ from mixes.loader import PADDING, Batch, MixLoader
 from pipeline.core.plans import Plan
 from trainer.metrics import TokenGroups
 
+AHEAD = 1  # batches prepared while the model works on one
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -51,7 +53,7 @@ class BatchReader:
     """Reads the rows of one plan onto one device."""
 
     def __init__(self, plan: Plan, device: str | torch.device) -> None:
-        self._loader = MixLoader(plan)
+        self._loader = MixLoader(plan, ahead=AHEAD)
         self._device = device
 
     def batch(self, position: int, rows: int) -> TrainingBatch:

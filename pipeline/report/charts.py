@@ -137,7 +137,9 @@ def thinned(values: Sequence[float]) -> list[float]:
     return [sum(part) / len(part) for start in range(0, len(values), run) if (part := values[start : start + run])]
 
 
-def heat_map(z: Sequence[Sequence[float]], x: Sequence[str], y: Sequence[str], x_title: str, y_title: str) -> go.Figure:
+def heat_map(
+    z: Sequence[Sequence[float | None]], x: Sequence[str], y: Sequence[str], x_title: str, y_title: str
+) -> go.Figure:
     """Shares between 0 and 1 with their percentage in each cell; [y][x], the first row at the bottom."""
     figure = go.Figure()
     figure.add_heatmap(

@@ -23,8 +23,10 @@ from pipeline.core.runlog import read_lines
 from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
 from pipeline.report.data_card import data_card
+from pipeline.report.mix_details import PhaseDetails, phase_details
 from stages.contamination import ITEM_SCHEMA, ITEMS
 
+TOKENIZER = "tokenizer"  # name of its step
 UNDETERMINED = "und"  # BCP-47: the language of a document that has none
 GATE_FILE = re.compile(r"gate-(\d+)\.json")
 
@@ -99,6 +101,7 @@ class Gathered:
     steps: tuple[StepFacts, ...]  # in running order
     phases: tuple[PhaseFacts, ...]
     cards: Mapping[str, SourceCard]  # by source
+    details: tuple[PhaseDetails, ...] = ()  # of the planned phases' mixes
 
     def record(self, name: str) -> Record | None:
         """The record of the step `name`, when there is such a step and it is finished."""
@@ -127,7 +130,13 @@ def gather(
     known = dict(sorted((cards or {}).items()))
 
     found = [_carded(gather_phase(store, view), known, origins) for view in phases]
-    return Gathered(steps, tuple(found), known)
+    planned = [
+        (phase.view.name, [one.folder for one in phase.segments if one.stats], phase.lines)
+        for phase in found
+        if any(one.stats for one in phase.segments)
+    ]
+    tokenizer = graph.nodes.get(TOKENIZER)
+    return Gathered(steps, tuple(found), known, phase_details(store, planned, tokenizer.folder if tokenizer else None))
 
 
 def _carded(

@@ -23,6 +23,7 @@ from pipeline.report.gather import Gathered
 from pipeline.report.lengths import lengths_section
 from pipeline.report.losses import losses_section
 from pipeline.report.markup import Markup, tag
+from pipeline.report.mixes import mixes_section
 from pipeline.report.needles import needles_section
 from pipeline.report.summary import summary_section
 from pipeline.report.tokenizer import tokenizer_section
@@ -35,6 +36,7 @@ SECTIONS = (
     ("benchmarks", "Benchmarks", contamination_section),
     ("composition", "Mixes", composition_section),
     ("lengths", "Lengths", lengths_section),
+    ("mixes", "Overlap", mixes_section),
     ("losses", "Training", losses_section),
     ("gates", "Gates", needles_section),
     ("tokenizer", "Tokenizer", tokenizer_section),

@@ -60,6 +60,9 @@ def packing_table(name: str, stats: Stats, consumed: Composition) -> Table:
         ("documents cut", stats["cut_documents"]),
         ("documents excluded", sum(row[3] for row in excluded(stats))),
     ]
+    for ranks, pair in stats.get("attention", {}).get("busiest_over_mean", {}).items():
+        told = f"attention of the busiest of {ranks} ranks over the mean (dealt at random)"
+        rows.append((told, f"{pair['served']:.3f} ({pair['dealt']:.3f})"))
     return _table(f"Mix of {name}", ("", "value"), rows)
 
 

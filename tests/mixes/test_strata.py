@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixes.limits import Limits, hold
@@ -18,6 +18,7 @@ from mixes.trace import documents_at
 from pipeline.core.errors import ConfigError, QuotaError
 
 
+@settings(deadline=None)
 @given(st.fractions(Fraction(1, 100), 3), st.integers(0, 8), st.integers(0, 30), st.integers(4, 12), st.integers(2, 40))
 def test_a_curve_keeps_its_promises(mean: Fraction, discard: int, power: int, top: int, buckets: int) -> None:
     config = CurveConfig(discard=discard / 10, power=power / 10, top_repeats=float(top), buckets=buckets)

@@ -141,3 +141,45 @@ def test_the_report_is_one_page_with_every_phase(mini_store: Path, command_line:
     page = (mini_store / "report.html").read_text(encoding="utf-8")
     assert all(word in page for word in ("pretrain", "extend", "python-stdlib", "compliance.training_refused"))
     (mini_store / "report.html").unlink()
+
+
+def test_mixes_are_previewed_traced_compared_and_exported(
+    mini_store: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    where = ("tests/mini.yaml", "--set", f"store={mini_store}")
+    previews = json.loads(command_line("preview", *where, "--json").stdout)
+    stats = json.loads(command_line("stats", *where, "--json").stdout)
+    assert [one["rows"] for one in previews] == [stats[one["phase"]]["rows"] for one in previews]
+    assert all(one["whole_documents_cut"] == 0 for one in previews)
+
+    step = json.loads(command_line("trace", *where, "--phase", "extend", "--step", "2", "--json").stdout)
+    assert {line["row"] for line in step["documents"]} == set(range(8))
+    seen = step["documents"][0]
+    steps = json.loads(command_line("trace", *where, "--document", seen["id"], "--json").stdout)
+    assert {"phase": "extend", "step": 2, "row": seen["row"]}.items() <= next(
+        line for line in steps if line["position"] == seen["position"]
+    ).items()
+    shown = command_line("trace", *where, "--step", "1", "--row", "0", "--text")
+    assert "── row 0" in shown.stderr
+    beyond = command_line("trace", *where, "--step", "999")
+    assert beyond.returncode == 2
+    assert "give --step 1 to" in beyond.stderr
+
+    audited = json.loads(command_line("trace", *where, "--audit", "--json").stdout)
+    assert all(one["problems"] == [] for one in audited.values())
+    consumed = {name: sum(one["consumed"]["by_source"].values()) for name, one in stats.items()}
+    assert sum(one["tokens"] for one in audited.values()) == sum(consumed.values())
+    assert consumed["pretrain"] == stats["pretrain"]["tokens"]
+
+    compared = json.loads(command_line("diff", "tests/mini.yaml", "pretrain", "extend", *where[1:], "--json").stdout)
+    assert compared["facts"]["tokens"] == [stats["pretrain"]["tokens"], stats["extend"]["tokens"]]
+    assert set(compared["shared"]) == {"rehearsal", "reasoning", "long"}
+    table = command_line("stats", *where, "--csv").stdout.splitlines()
+    assert table[0].startswith("segment,group,name,asked_tokens,planned_tokens")
+
+    out = tmp_path / "rows"
+    done = command_line(
+        "mix", "export", "tests/mini.yaml", "pretrain", "--format", "megatron", "--out", str(out), *where[1:]
+    )
+    assert done.returncode == 0, done.stderr
+    assert (out / "materialised.json").is_file()
