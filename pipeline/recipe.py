@@ -41,7 +41,7 @@ from stages.split import SplitConfig
 from stages.takedown import TAKEDOWNS
 from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
 from synth.config import VERSIONS, WORKS, Endpoint, SynthSet, ThinkingConfig, endpoint_binding
-from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
+from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig, TrainExecution
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 2
@@ -70,6 +70,7 @@ class Curriculum(Config):
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     post: tuple[dict[str, Any], ...] = Field(default=(), max_length=0)  # no post-training phases in this version
     execution: ExecutionConfig = ExecutionConfig()
+    training: TrainExecution = TrainExecution()  # how phases are trained here; never identity
 
     @field_validator("store")
     @classmethod
