@@ -1,9 +1,10 @@
 """One training step of the small model against transformers' `exaone_moe`, with the same weights, batch and optimiser.
 
-Contract: fp32 and AdamW on both sides, one document a row, no MTP and no balance loss (transformers has neither);
-`equal` compares the loss before the first step. Time is a whole step: forward, backward, clipping, update. Peak memory
-is that of a step with weights, optimiser's state, gradients and activations, each side in its own process. The matrix
-product is the bound: the step's multiplications of weights, six a weight and token, at the rate of one large product.
+Contract: AdamW on both sides, transformers in fp32, ours in the precision each row names, with float32 weights and
+state in all; one document a row, no MTP and no balance loss (transformers has neither). `equal` compares the loss
+before the first step. Time is a whole step: forward, backward, clipping, update. Peak memory is that of a step with
+weights, optimiser's state, gradients and activations, each side in its own process. The matrix product is the bound:
+the multiplications that the model's definition asks for, attention's included, at the rate of one large fp32 product.
 """
 
 from __future__ import annotations
@@ -14,23 +15,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.measure import Side, interleaved, peak_memory
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
-from trainer.architecture import ModelConfig, count_parameters
+from trainer.architecture import ModelConfig
+from trainer.config import Precision
 from trainer.export import export_to_transformers
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
+from trainer.precision import set_precision
 from trainer.presets import PRESETS
+from trainer.throughput import step_flops
 
 VOCABULARY = 8192
 PEER = "transformers exaone_moe (SDPA, grouped_mm)"
 LEARNING_RATE = 1e-4
 CLIP_NORM = 1.0
-SAME_LOSS = 1e-4  # relative
+# Relative to the peer's float32 loss.
+SAME_LOSS: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 2e-3, "float8": 1e-2}
 GEMM_SIZE = 1024
 WARM_UP_TOKENS = 64
 Step = Callable[[Tensor], float]  # token ids [rows, tokens] -> loss before the update
@@ -62,22 +68,24 @@ def _run(name: str, shape: Shape) -> Iterator[Found]:
     where = f"generated: {shape.rows} x {shape.tokens} random tokens, hidden {config.hidden_size}, "
     where += f"{config.num_layers} layers, {config.num_experts} experts top-{config.experts_per_token}"
     token_ids_BT = random_batch(shape.rows, shape.tokens)
-    our_step, their_step = our_training(), their_training()
-    ours, theirs = partial(our_step, token_ids_BT), partial(their_step, token_ids_BT)
-    first_ours, first_theirs = ours(), theirs()  # the warm-up as well
-    seconds = interleaved([ours, theirs], shape.rounds, warm_ups=0)
-    yield Comparison(
-        name,
-        "time of a step, fp32, AdamW both",
-        "tokens/s",
-        Spread.rate(token_ids_BT.numel(), seconds[0]),
-        Spread.rate(token_ids_BT.numel(), seconds[1]),
-        PEER,
-        where,
-        equal=abs(first_ours - first_theirs) <= SAME_LOSS * abs(first_theirs),
-        notes={"loss_ours": first_ours, "loss_peer": first_theirs},
-    )
-    yield _against_product(name, ours, token_ids_BT.numel(), shape.rounds, where)
+    ours = {precision: partial(our_training(precision), token_ids_BT) for precision in SAME_LOSS}
+    theirs = partial(their_training(), token_ids_BT)
+    first_theirs = theirs()  # the warm-up as well
+    first_ours = {precision: step() for precision, step in ours.items()}
+    *our_seconds, their_seconds = interleaved([*ours.values(), theirs], shape.rounds, warm_ups=0)
+    for (precision, first), seconds in zip(first_ours.items(), our_seconds, strict=True):
+        yield Comparison(
+            name,
+            f"time of a step, {precision} against float32, AdamW both",
+            "tokens/s",
+            Spread.rate(token_ids_BT.numel(), seconds),
+            Spread.rate(token_ids_BT.numel(), their_seconds),
+            PEER,
+            where,
+            equal=abs(first - first_theirs) <= SAME_LOSS[precision] * abs(first_theirs),
+            notes={"loss_ours": first, "loss_peer": first_theirs},
+        )
+    yield _against_product(name, ours["float32"], token_ids_BT, shape.rounds, where)
     yield Comparison(
         name,
         "peak memory of a step, fp32, AdamW both",
@@ -89,10 +97,10 @@ def _run(name: str, shape: Shape) -> Iterator[Found]:
     )
 
 
-def _against_product(name: str, ours: Side, tokens: int, rounds: int, where: str) -> Comparison:
-    flops = 6 * count_parameters(bare_config(), VOCABULARY).active_per_token * tokens
+def _against_product(name: str, ours: Side, token_ids_BT: Tensor, rounds: int, where: str) -> Comparison:
+    flops = step_flops(bare_config(), VOCABULARY, np.zeros(token_ids_BT.shape, np.int32))
     left, right = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
-    repeats = max(1, flops // (2 * GEMM_SIZE**3))
+    repeats = max(1, int(flops) // (2 * GEMM_SIZE**3))
 
     def product() -> None:
         for _ in range(repeats):
@@ -115,9 +123,10 @@ def bare_config() -> ModelConfig:
     return PRESETS["small"].replaced(mtp_layers=0, balance_loss=0.0, expert_bias_rate=0.0)
 
 
-def our_training() -> Step:
+def our_training(precision: Precision = "float32") -> Step:
     """Ours with new weights."""
     model = build_model(bare_config(), VOCABULARY, seed=0).train()
+    set_precision(model, precision)
 
     def loss_of(token_ids_BT: Tensor) -> Tensor:
         document_ids_BT = torch.zeros_like(token_ids_BT, dtype=torch.int32)

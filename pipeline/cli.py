@@ -273,6 +273,38 @@ def train(config: Curriculum, executor: Executor = "", workers: Workers = 0, set
     train_curriculum(config, executor, workers, set_ or [])
 
 
+@app.command()
+def branch(
+    config: Curriculum,
+    phase: Annotated[str, typer.Argument(help="The phase to branch from.")],
+    step: Annotated[int, typer.Option("--step", min=1, help="Of the checkpoint to start from.")],
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Length of the decay.")],
+    set_: Overrides = None,
+) -> None:
+    """Decay the learning rate from any checkpoint of a phase's stable part, beside the phase.
+
+    Example: seodang branch configs/quickstart.yaml base --step 40 --tokens 60000
+    """
+    from pipeline.commands.branch import branch_phase
+
+    branch_phase(config, phase, step, tokens, set_ or [])
+
+
+@app.command(name="train-segment")
+def train_segment(
+    config: Curriculum,
+    phase: Annotated[str, typer.Argument(help="The phase whose planned rows to train on.")],
+    set_: Overrides = None,
+) -> None:
+    """Train a phase's planned rows in several processes; `seodang train` then gates it and goes on.
+
+    Example: torchrun --nproc-per-node 4 -m pipeline.cli train-segment CONFIG base --set training.parallel.data=4
+    """
+    from pipeline.commands.branch import train_first_segment
+
+    train_first_segment(config, phase, set_ or [])
+
+
 @app.command(name="eval")
 def evaluate(
     config: Curriculum,

@@ -30,7 +30,7 @@ from pipeline.core.tokenizer import Tokenizer
 from pipeline.executors import LocalExecutor
 from pipeline.graph import Graph, Progress, Silent
 from stages.split import heldout_documents
-from trainer.config import GateConfig, ModelConfig, OptimizerConfig, PhaseConfig
+from trainer.config import GateConfig, ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 
 if TYPE_CHECKING:
     from trainer.evals.gate import GateVerdict, HeldOut
@@ -62,6 +62,7 @@ class Surroundings:
     on_step: Callable[[str, StepLine, int, int], None] | None = None  # segment name, line, steps done, steps
     on_gate: Callable[[GateVerdict], None] | None = None
     rows_per_microbatch: int | None = None
+    training: TrainExecution = field(default_factory=TrainExecution)
 
 
 _surroundings: ContextVar[Surroundings] = ContextVar("surroundings")
@@ -163,7 +164,7 @@ class Phase:
 
     def train(self, mix: str) -> Path:
         """Train the last segment of the plan that `mix` ends."""
-        from trainer.phase import TrainExecution, train_segment
+        from trainer.phase import train_segment
 
         plan = self.plan(mix)
         segment = plan.segments[-1]
@@ -179,9 +180,15 @@ class Phase:
             parent_checkpoint=self.parent(),
             folder=self.task.folder,
             seed=derive_seed("weights", self.config.seed),
-            execution=TrainExecution(rows_per_microbatch=self.around.rows_per_microbatch),
+            execution=self.execution(),
             on_step=None if told is None else lambda line, done, steps: told(segment.name, line, done, steps),
         )
+
+    def execution(self) -> TrainExecution:
+        """As the file says; `execution.rows_per_microbatch` holds where `training` has none."""
+        told = self.around.training
+        rows = told.rows_per_microbatch or self.around.rows_per_microbatch
+        return told.replaced(rows_per_microbatch=rows)
 
     def held_out(self) -> HeldOut:
         """Held-out texts to hide needles in, and rows for the short-context check."""

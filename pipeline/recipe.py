@@ -57,7 +57,7 @@ from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE, TokenizerConfig
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, Endpoint, EndpointSetConfig, SynthSet, endpoint_binding
-from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig
+from trainer.config import ModelChoice, OptimizerConfig, PhaseConfig, TrainExecution
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 3
@@ -87,6 +87,7 @@ class Curriculum(Config):
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     post: tuple[dict[str, Any], ...] = Field(default=(), max_length=0)  # no post-training phases in this version
     execution: ExecutionConfig = ExecutionConfig()
+    training: TrainExecution = TrainExecution()  # how phases are trained here; never identity
 
     @field_validator("store")
     @classmethod

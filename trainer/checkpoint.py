@@ -113,7 +113,7 @@ def save(folder: Path, info: CheckpointInfo, model: Mapping[str, Tensor], optimi
     tensors: dict[str, Tensor] = {f"model.{name}": tensor.detach() for name, tensor in model.items()}
     tree = _split(optimizer, "optimizer", tensors)
     tensors["rng.cpu"] = torch.get_rng_state()
-    place = folder / CHECKPOINTS / STEP_NAME.format(step=info.step)
+    place = checkpoint_place(folder, info.step)
     partial = place.with_name(f"{PARTIAL}{place.name}")
     for leftover in (partial, place):  # of a killed save, or of a step that is trained again
         shutil.rmtree(leftover, ignore_errors=True)
@@ -131,6 +131,11 @@ def save(folder: Path, info: CheckpointInfo, model: Mapping[str, Tensor], optimi
         if not read_info(old).ends_segment:
             shutil.rmtree(old)
     return place
+
+
+def checkpoint_place(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` is."""
+    return folder / CHECKPOINTS / STEP_NAME.format(step=step)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ __all__ = [
     "ModelChoice",
     "ModelConfig",
     "OptimizerConfig",
+    "ParallelConfig",
     "ParameterCount",
     "PhaseConfig",
     "Precision",
@@ -209,10 +210,31 @@ class PhaseConfig(Config):
         return self.budget_tokens // self.tokens_per_step
 
 
+class ParallelConfig(Config):
+    """Over how many processes a step is shared out; `data * context` of them in all."""
+
+    data: int = Field(default=1, gt=0)  # shares of a batch's rows
+    expert: int = Field(default=1, gt=0)  # shares of each layer's experts; a divisor of `data`
+    context: int = Field(default=1, gt=0)  # stretches of each row; a stretch is a multiple of the sliding window
+
+    @model_validator(mode="after")
+    def check_experts_fit(self) -> Self:
+        if self.data % self.expert:
+            divisors = [n for n in range(1, self.data + 1) if self.data % n == 0]
+            raise ValueError(f"expert is {self.expert} but must divide data ({self.data}): one of {divisors}")
+        return self
+
+    @property
+    def processes(self) -> int:
+        return self.data * self.context
+
+
 class TrainExecution(Config):
     """How a phase runs here. No field changes what is trained, but rows_per_microbatch the order of sums."""
 
     device: str = "cpu"
     rows_per_microbatch: int | None = Field(default=None, gt=0)  # None: the whole batch at once
     checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
+    parallel: ParallelConfig = ParallelConfig()
+    recompute: Literal["none", "sparse", "blocks"] = "none"  # layers whose activations are made again, not kept
     keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mixes.loader import PADDING, Batch, MixLoader
@@ -32,6 +33,12 @@ class MicroBatch:
     def rows(self) -> int:
         return self.token_ids_RT.shape[0]
 
+    def split(self, most_rows: int) -> Iterator[MicroBatch]:
+        """Consecutive parts of at most `most_rows` rows."""
+        parts = (tensor.split(most_rows) for tensor in (self.token_ids_RT, self.document_ids_RT, self.loss_mask_RT))
+        for token_ids, document_ids, loss_mask in zip(*parts, strict=True):
+            yield MicroBatch(token_ids, document_ids, loss_mask)
+
 
 @dataclass(frozen=True)
 class TrainingBatch(MicroBatch):
@@ -42,11 +49,14 @@ class TrainingBatch(MicroBatch):
     languages: TokenGroups
     domains: TokenGroups
 
-    def split(self, most_rows: int) -> Iterator[MicroBatch]:
-        """Consecutive parts of at most `most_rows` rows."""
-        parts = (tensor.split(most_rows) for tensor in (self.token_ids_RT, self.document_ids_RT, self.loss_mask_RT))
-        for token_ids, document_ids, loss_mask in zip(*parts, strict=True):
-            yield MicroBatch(token_ids, document_ids, loss_mask)
+
+def own_rows(batch: MicroBatch, data_rank: int, data_size: int) -> MicroBatch:
+    """The rows of one of `data_size` processes; rows of padding where they do not go round."""
+    missing = -batch.rows % data_size
+    token_ids = F.pad(batch.token_ids_RT, (0, 0, 0, missing))
+    document_ids = F.pad(batch.document_ids_RT, (0, 0, 0, missing), value=PADDING)
+    loss_mask = F.pad(batch.loss_mask_RT, (0, 0, 0, missing))
+    return MicroBatch(*(x.chunk(data_size)[data_rank] for x in (token_ids, document_ids, loss_mask)))
 
 
 class BatchReader:

@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import UserError
-from trainer.data import TrainingBatch
+from trainer.data import TrainingBatch, own_rows
 from trainer.guard import Recent, Seen
 from trainer.losses import UNLABELLED, compute_losses, shifted_labels
 from trainer.metrics import ExpertLoad, expert_load
 from trainer.model.model import MoEModel
 from trainer.optim import MuonAdamW
+from trainer.parallel.ranks import ALONE, Ranks
+from trainer.parallel.sharding import assemble_rows, sum_expert_gradients, sum_loads
 
 
 class DivergedError(UserError):
@@ -66,6 +68,7 @@ def train_step(
     learning_rate: float,
     rows_per_microbatch: int,
     recent: Recent | None = None,
+    ranks: Ranks = ALONE,
 ) -> StepResult:
     """One update of `model`, unless `recent` steps say that it is a spike: then weights, state and biases stay.
 
@@ -73,7 +76,8 @@ def train_step(
     """
     optimizer.zero_grad()
     optimizer.set_learning_rate(learning_rate)
-    losses = forward_backward(model, batch, rows_per_microbatch)
+    losses = forward_backward(model, batch, rows_per_microbatch, ranks)
+    sum_expert_gradients(model, ranks)
     norms = optimizer.gradient_norms()
     norm = math.hypot(*norms.values())
     _check_finite(losses, norm, batch, learning_rate)
@@ -82,12 +86,15 @@ def train_step(
     if not skipped:
         optimizer.clip_gradients(norm)
         update_norms = optimizer.step()
+    sum_loads(model, ranks)
     load = expert_load(model.update_expert_bias(0.0 if skipped else model.config.expert_bias_rate))
     optimizer.zero_grad()
     return StepResult(losses, norm, norms, update_norms, load, skipped)
 
 
-def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch: int) -> BatchLosses:
+def forward_backward(
+    model: MoEModel, batch: TrainingBatch, rows_per_microbatch: int, ranks: Ranks = ALONE
+) -> BatchLosses:
     """Add the batch's gradients to the weights', micro-batch by micro-batch.
 
     A micro-batch's mean counts by its share of the batch's labelled tokens (of its rows for the balance loss, which
@@ -97,10 +104,12 @@ def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch:
     main = mtp = balance = z = entropy = 0.0
     agreed = 0
     token_losses, labels = [], []
-    for part in batch.split(rows_per_microbatch):
+    own = own_rows(batch, ranks.data_rank, ranks.config.data)
+    for part in own.split(rows_per_microbatch):
         losses = compute_losses(model, part.token_ids_RT, part.document_ids_RT, part.loss_mask_RT)
         weighted_main = losses.main * (losses.labelled_tokens / max(labelled, 1))
         weighted_mtp = losses.mtp * (losses.mtp_labelled_tokens / max(mtp_labelled, 1))
+        # A mean over rows: rows of padding count nothing in it, and are not among the batch's.
         weighted_balance = losses.balance * (part.rows / batch.rows)
         share = losses.labelled_tokens / max(labelled, 1)
         # main + z_loss * z is one function with one backward pass; z counts by labelled tokens as main does.
@@ -112,12 +121,15 @@ def forward_backward(model: MoEModel, batch: TrainingBatch, rows_per_microbatch:
         main += weighted_main.item()
         mtp += weighted_mtp.item()
         balance += weighted_balance.item()
-        token_losses.append(losses.token_losses_BT.cpu().numpy())
-        labels.append(losses.labelled_BT.cpu().numpy())
-    acceptance = agreed / max(mtp_labelled, 1)
-    return BatchLosses(
-        main, mtp, balance, z, acceptance, entropy, labelled, np.concatenate(token_losses), np.concatenate(labels)
+        token_losses.append(losses.token_losses_BT)
+        labels.append(losses.labelled_BT)
+    main, mtp, balance, z, entropy, agreed = ranks.total(main, mtp, balance, z, entropy, agreed)
+    token_losses_RT, labelled_RT = (
+        assemble_rows(torch.cat(parts), ranks)[: batch.rows].cpu().numpy() for parts in (token_losses, labels)
     )
+    acceptance = agreed / max(mtp_labelled, 1)
+    entropy /= ranks.config.context  # a mean over rows, of which each process has counted its stretches as whole ones
+    return BatchLosses(main, mtp, balance, z, acceptance, entropy, labelled, token_losses_RT, labelled_RT)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.model.exchange import ContextShare, gather_row
 from trainer.model.layout import PADDING_ID
 from trainer.model.model import LayerRouting, MoEModel
 
@@ -55,17 +57,19 @@ def compute_losses(model: MoEModel, token_ids_BT: Tensor, document_ids_BT: Tenso
     """
     config = model.config
     output = model(token_ids_BT, document_ids_BT)
-    labels_BT = shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=1)
+    share = model.share
+    labels_BT = _part(shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=1), share)
     main = head_cross_entropy(output.hidden_BTC, model.head.weight, labels_BT, config.z_loss)
     balance = sum((layer.balance_loss for layer in output.routing), start=main.mean.new_zeros(()))
     total = main.total + config.balance_loss * balance
 
     mtp, mtp_labelled_tokens, mtp_agreed = main.mean.new_zeros(()), 0, 0
     if model.mtp is not None:
-        mtp_labels_BT = shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=2)
+        mtp_labels_BT = _part(shifted_labels(token_ids_BT, document_ids_BT, loss_mask_BT, ahead=2), share)
         ahead = head_cross_entropy(model.forward_mtp(output, token_ids_BT), model.head.weight, mtp_labels_BT)
         mtp, mtp_labelled_tokens = ahead.mean, int((mtp_labels_BT != UNLABELLED).sum())
-        mtp_agreed = _agreed(ahead.choices_BT, main.choices_BT, mtp_labels_BT)
+        following_BT = _following(main.choices_BT, share)
+        mtp_agreed = int(((ahead.choices_BT == following_BT) & (mtp_labels_BT != UNLABELLED)).sum())
         total = total + config.mtp_loss * mtp
 
     labelled_BT = labels_BT != UNLABELLED
@@ -98,10 +102,14 @@ def shifted_labels(token_ids_BT: Tensor, document_ids_BT: Tensor, loss_mask_BT: 
     return labels_BT
 
 
-def _agreed(drafts_BT: Tensor, choices_BT: Tensor, mtp_labels_BT: Tensor) -> int:
-    """Places where greedy drafting would keep the draft: both choose the same token for the same place."""
-    same_BT = drafts_BT[:, :-1] == choices_BT[:, 1:]
-    return int((same_BT & (mtp_labels_BT[:, :-1] != UNLABELLED)).sum())
+def _part(values_BS: Tensor, share: ContextShare | None) -> Tensor:
+    return values_BS if share is None else share.part(values_BS)
+
+
+def _following(choices_BT: Tensor, share: ContextShare | None) -> Tensor:
+    """The choice at the next place of the row: greedy drafting keeps a draft that is the same."""
+    row_BS = choices_BT if share is None else gather_row(choices_BT, share)
+    return _part(F.pad(row_BS[:, 1:], (0, 1), value=UNLABELLED), share)
 
 
 class HeadLoss(NamedTuple):
@@ -144,7 +152,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         z_N, choices_N = torch.zeros_like(losses_N), torch.full_like(labels_N, UNLABELLED)
         hidden_gradient = torch.zeros_like(hidden_NC)
         head_gradient = torch.zeros_like(head_VC, dtype=dtype)
-        count = _count(labels_N)
+        count = _count(labels_N).to(dtype)  # an integer's reciprocal would be float32
         for rows_n in _labelled_chunks(labels_N):
             hidden_nC, labels_n = hidden_NC[rows_n], labels_N[rows_n]
             chunk = _chunk_losses(hidden_nC, low_VC, labels_n)

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from trainer.config import OptimizerConfig
 from trainer.model.model import MoEModel
+from trainer.parallel.sharding import expert_weights
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients, Jordan et al. 2024
 NORM_FLOOR = 1e-7  # of a matrix, before dividing by it
@@ -55,6 +59,8 @@ class MuonAdamW:
         self.learning_rate = 0.0
         self._groups = parameter_groups(model)
         self._row_parts = _row_parts(model)
+        self._own_experts = set(expert_weights(model))
+        self._expert_group = next((moe.experts.group for moe in model.sparse_layers().values()), None)
         self._momentum = {name: torch.zeros_like(weight) for name, weight in self._groups["muon"].items()}
         self._adamw = torch.optim.AdamW(
             [
@@ -89,15 +95,31 @@ class MuonAdamW:
         """Norm of each group's gradients; groups without one are left out."""
         norms: dict[str, float] = {}
         for group, weights in self._groups.items():
-            gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
+            gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
             if gradients:
-                norms[group] = float(torch.nn.utils.get_total_norm(gradients))
+                norms[group] = math.sqrt(self._square(gradients))
         return norms
+
+    def _square(self, tensors: dict[str, Tensor]) -> float:
+        """Squared norm of tensors of the weights' form, each in one process, sharded, or a process's own experts."""
+        kinds: dict[str, list[Tensor]] = defaultdict(list)
+        for name, tensor in tensors.items():
+            kind = "sharded" if isinstance(tensor, DTensor) else "own" if name in self._own_experts else "whole"
+            kinds[kind].append(tensor.to_local() if isinstance(tensor, DTensor) else tensor)
+        squares = {kind: float(torch.nn.utils.get_total_norm(parts)) ** 2 for kind, parts in kinds.items()}
+        return (
+            squares.get("whole", 0.0)
+            + (_summed(squares["sharded"], None) if "sharded" in squares else 0.0)
+            + (_summed(squares["own"], self._expert_group) if "own" in squares else 0.0)
+        )
 
     def clip_gradients(self, norm: float) -> None:
         """Scale all gradients down to `gradient_clip_norm`, given their norm now."""
         weights = [weight for group in self._groups.values() for weight in group.values()]
-        torch.nn.utils.clip_grads_with_norm_(weights, self.config.gradient_clip_norm, torch.tensor(norm))
+        factor = min(1.0, self.config.gradient_clip_norm / (norm + 1e-6))  # as torch clips
+        for weight in weights:
+            if weight.grad is not None and factor < 1:
+                weight.grad.mul_(factor)
 
     @torch.no_grad()
     def step(self) -> dict[str, float]:
@@ -106,8 +128,15 @@ class MuonAdamW:
         squares: dict[str, float] = {}
         for group in ("adamw-decayed", "adamw-undecayed"):
             if self._groups[group]:
-                squares[group] = sum(self._adamw_update_square(weight) for weight in self._groups[group].values())
-        by_shape: dict[tuple[int, int], list[_Matrices]] = defaultdict(list)
+                changes = {name: self._adamw_change(weight) for name, weight in self._groups[group].items()}
+                squares[group] = self._square({name: change for name, change in changes.items() if change is not None})
+        squares["muon"] = self._muon_step()
+        return {group: math.sqrt(squares[group]) for group in self._groups if group in squares}
+
+    def _muon_step(self) -> float:
+        """Update the matrices; squared norm of the change."""
+        by_shape: dict[tuple[int, int, bool], list[_Matrices]] = defaultdict(list)
+        sharded: list[tuple[DTensor, Tensor]] = []  # a weight and its whole change
         for name, weight in self._groups["muon"].items():
             if weight.grad is None:
                 continue
@@ -115,20 +144,32 @@ class MuonAdamW:
             momentum.lerp_(weight.grad, 1 - self.config.muon_momentum)
             update = weight.grad.lerp(momentum, self.config.muon_momentum)  # Nesterov
             weight.mul_(1 - self.learning_rate * self.config.weight_decay)
-            for part in _split(weight, update, self._row_parts.get(name)):
-                by_shape[part.weight.shape[1], part.weight.shape[2]].append(part)
-        moved = [self._update_matrices(parts, rows, columns) for (rows, columns), parts in by_shape.items()]
-        return {group: math.sqrt(square) for group, square in {"muon": sum(moved), **squares}.items()}
+            target: Tensor = weight
+            if isinstance(weight, DTensor):
+                # A matrix is orthogonalised whole: its gradient is gathered, and each process keeps its rows.
+                assert isinstance(update, DTensor)
+                update = update.full_tensor()
+                target = torch.zeros_like(update)
+                sharded.append((weight, target))
+            for part in _split(target, update, self._row_parts.get(name)):
+                by_shape[part.weight.shape[1], part.weight.shape[2], name in self._own_experts].append(part)
+        whole = own = 0.0
+        for (rows, columns, is_own), parts in by_shape.items():
+            square = self._update_matrices(parts, rows, columns)
+            whole, own = (whole, own + square) if is_own else (whole + square, own)
+        for weight, change in sharded:
+            weight.to_local().add_(local_part(change, weight))
+        return whole + (_summed(own, self._expert_group) if self._own_experts else 0.0)
 
-    def _adamw_update_square(self, weight: nn.Parameter) -> float:
-        """Squared norm of the last AdamW update of a weight, from the state it left."""
+    def _adamw_change(self, weight: nn.Parameter) -> Tensor | None:
+        """The last AdamW update of a weight, from the state it left."""
         state, config = self._adamw.state[weight], self.config
         steps = float(state["step"])
         if weight.grad is None or steps == 0:
-            return 0.0
+            return None
         spread = (state["exp_avg_sq"].sqrt() / math.sqrt(1 - config.adamw_beta2**steps)).add_(config.adamw_eps)
         rate = self.learning_rate * config.adamw_rate_ratio / (1 - config.adamw_beta1**steps)
-        return (rate * float((state["exp_avg"] / spread).norm())) ** 2
+        return state["exp_avg"] / spread * rate
 
     def _update_matrices(self, parts: list[_Matrices], rows: int, columns: int) -> float:
         """Orthogonalise all matrices of one shape and subtract them from their weights; squared norm of the change."""
@@ -236,6 +277,19 @@ def _split(weight: Tensor, update: Tensor, row_parts: tuple[int, ...] | None) ->
         return [_Matrices(weight_GRC, update_GRC)]
     pairs = zip(weight_GRC.split(row_parts, dim=1), update_GRC.split(row_parts, dim=1), strict=True)
     return [_Matrices(part_weight, part_update) for part_weight, part_update in pairs]
+
+
+def local_part(whole: Tensor, like: DTensor) -> Tensor:
+    """What of a whole tensor this process has of `like`."""
+    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
+    return whole[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))]
+
+
+def _summed(value: float, group: dist.ProcessGroup | None) -> float:
+    """Over the group's processes; None is all."""
+    total = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(total, group=group)
+    return float(total)
 
 
 def _check_same_names(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -19,26 +19,30 @@ from pathlib import Path
 
 import torch
 
-from pipeline.core.errors import InputError, unknown_name
+from pipeline.core.errors import InputError, UserError, unknown_name
 from pipeline.core.plans import Plan, Segment
 from pipeline.core.runlog import TRAIN_LOG, RunLog, StepLine, read_lines
 from trainer.checkpoint import (
     CheckpointInfo,
     assert_restored,
     check_fits,
+    checkpoint_place,
     checkpoints,
     load,
     read_info,
     remove_partial,
     save,
 )
-from trainer.config import ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
+from trainer.config import LearningRate, ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 from trainer.data import BatchReader
 from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
+from trainer.parallel.ranks import ALONE, Ranks, start_ranks
+from trainer.parallel.sharding import shard
+from trainer.parallel.whole import put_state, whole_state
 from trainer.precision import set_precision
 from trainer.schedule import BatchSchedule, learning_rate_at
 from trainer.throughput import memory_bytes, peak_flops, step_flops
@@ -59,13 +63,20 @@ class Run:
     segment: Segment
     folder: Path
     execution: TrainExecution
+    first_row: int
+    rows: int  # of the segment, or of the stretch that a branch trains on
+    ranks: Ranks = ALONE
+
+    @property
+    def is_branch(self) -> bool:
+        return self.rows != self.segment.rows
 
     @property
     def batches(self) -> BatchSchedule:
         """Rows of each update. A phase begins with its ramp; segments added to it have the full batch."""
         phase = self.phase
-        ramp = phase.batch_ramp if self.segment.name == phase.name else ()
-        return BatchSchedule.of(self.segment.rows, phase.context_tokens, phase.rows_per_batch, ramp)
+        ramp = phase.batch_ramp if self.segment.name == phase.name and not self.is_branch else ()
+        return BatchSchedule.of(self.rows, phase.context_tokens, phase.rows_per_batch, ramp)
 
     @property
     def steps(self) -> int:
@@ -74,12 +85,12 @@ class Run:
 
     @property
     def end(self) -> int:
-        """Position after the segment."""
-        return self.segment.first_row + self.segment.rows
+        """Position after the last row."""
+        return self.first_row + self.rows
 
     def steps_done(self, position: int) -> int:
         """Updates of the segment before `position`."""
-        return self.batches.steps_before(position - self.segment.first_row)
+        return self.batches.steps_before(position - self.first_row)
 
     @property
     def checkpoint_every(self) -> int:
@@ -115,9 +126,13 @@ def train_segment(
     Raises `InputError` when plan, tokenizer, model or checkpoint do not fit together, `DivergedError` when the loss
     is not a number, AssertionError when the log does not add up to the plan.
     """
-    run = Run(phase, plan, _named(plan, segment), folder, execution)
+    found = _named(plan, segment)
+    ranks = start_ranks(execution.parallel, execution.device)
+    run = Run(phase, plan, found, folder, execution, found.first_row, found.rows, ranks)
     _check_run(run, tokenizer_fingerprint)
-    remove_partial(folder)
+    if ranks.is_first:
+        remove_partial(folder)
+    ranks.wait()
     own = _own_checkpoint(run)
     place = own or parent_checkpoint
     info = CheckpointInfo(
@@ -145,23 +160,82 @@ def train_segment(
             where=str(place or folder),
             fix="train the segments before it first and give their last checkpoint",
         )
+    return _started(run, model_config, optimizer_config, vocabulary_size, info, place, on_step)
+
+
+def train_branch(
+    *,
+    checkpoint: Path,
+    optimizer_config: OptimizerConfig,
+    phase: PhaseConfig,
+    plan: Plan,
+    tokens: int,
+    folder: Path,
+    execution: TrainExecution,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Decay the learning rate from any checkpoint of a phase over the rows that follow it, beside the phase.
+
+    The rate falls linearly from the checkpoint's to the phase's floor. The phase's own checkpoints and log stay as they
+    are; the branch has its own in `folder`, and goes on from them after a kill.
+
+    Raises `UserError` when the checkpoint's rate has begun to fall already or too few rows follow it.
+    """
+    origin = read_info(checkpoint)
+    segment = next(each for each in plan.segments if each.fingerprint == origin.plan)
+    whole = Run(phase, plan, segment, folder, execution, segment.first_row, segment.rows)
+    rows = tokens // phase.context_tokens
+    left = whole.end - origin.position
+    if not 0 < rows <= left:
+        raise UserError(
+            f"a branch of {tokens:,} tokens is {rows} rows of {phase.context_tokens}; {left} follow the checkpoint",
+            where=str(checkpoint),
+            fix=f"use between {phase.context_tokens:,} and {left * phase.context_tokens:,} tokens, or an earlier "
+            "checkpoint" if left else "name an earlier checkpoint: this one stands at the end of its segment",
+        )  # fmt: skip
+    done = whole.steps_done(origin.position)
+    rate = learning_rate_at(done, whole.steps, phase.learning_rate)
+    if rate != phase.learning_rate.peak:
+        raise UserError(
+            f"the learning rate is {rate:g} there, not the stable {phase.learning_rate.peak:g}",
+            where=str(checkpoint),
+            fix="name a checkpoint after the warm-up and before the decay, or set decay_fraction to 0",
+        )
+    decay = LearningRate(peak=rate, decay_fraction=1.0, floor_fraction=phase.learning_rate.floor_fraction)
+    branch = phase.replaced(learning_rate=decay, batch_ramp=())
+    run = Run(branch, plan, segment, folder, execution, origin.position, rows)
+    remove_partial(folder)
+    own = _own_checkpoint(run)
+    info = read_info(own) if own is not None else origin.started(phase.name)
+    if own is not None and info.position == run.end:
+        return own
+    config = ModelConfig.model_validate(dict(info.model))
+    return _started(run, config, optimizer_config, info.vocabulary_size, info, own or checkpoint, on_step)
+
+
+def _started(
+    run: Run, model_config: ModelConfig, optimizer_config: OptimizerConfig, vocabulary_size: int, info: CheckpointInfo,
+    place: Path | None, on_step: OnStep | None,
+) -> Path:  # fmt: skip
+    """Build the model, put `place` into it, and train to the end of the run."""
     with deterministic():
-        torch.manual_seed(seed)
-        model = build_model(model_config, vocabulary_size, seed, execution.device)
-        set_precision(model, phase.precision)
+        torch.manual_seed(info.seed)
+        model = build_model(model_config, vocabulary_size, info.seed, run.ranks.device(run.execution.device))
+        model.recompute = run.execution.recompute
+        set_precision(model, run.phase.precision)
+        shard(model, run.ranks)
         optimizer = build_optimizer(model, optimizer_config)
         if place is not None:
-            restore(place, model, optimizer)
+            restore(place, model, optimizer, run.ranks)
         return _train(run, model, optimizer, info, on_step)
 
 
-def restore(place: Path, model: MoEModel, optimizer: MuonAdamW) -> None:
+def restore(place: Path, model: MoEModel, optimizer: MuonAdamW, ranks: Ranks = ALONE) -> None:
     """Put a checkpoint's weights, buffers, optimiser state and random state in place, and check that they are."""
     checkpoint = load(place)
-    model.load_state_dict(checkpoint.model, strict=True)
-    optimizer.load_state_dict(checkpoint.optimizer)
+    put_state(model, optimizer, ranks, checkpoint.model, checkpoint.optimizer)
     torch.set_rng_state(checkpoint.rng)
-    assert_restored(checkpoint.info, model.state_dict(), optimizer.state_dict())
+    assert_restored(checkpoint.info, *whole_state(model, optimizer, ranks))
 
 
 def load_model(place: Path, device: str = "cpu") -> tuple[MoEModel, CheckpointInfo]:
@@ -176,30 +250,43 @@ def load_model(place: Path, device: str = "cpu") -> tuple[MoEModel, CheckpointIn
 def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo, on_step: OnStep | None) -> Path:
     """The steps from `info.position` to the segment's end; the checkpoint there."""
     log_path = run.folder / TRAIN_LOG
-    log = RunLog.open(log_path, keep_steps=info.step)
-    reader = BatchReader(run.plan, run.execution.device)
+    ranks = run.ranks
+    log = RunLog.open(log_path, keep_steps=info.step) if ranks.is_first else None
+    ranks.wait()
+    reader = BatchReader(run.plan, ranks.device(run.execution.device))
     model.train()
     place: Path | None = None
     try:
         _check_log_reaches(log_path, info)
         recent = Recent(optimizer.config.spike_guard, read_lines(log_path))
+        ranks.wait()  # nobody writes while another reads
         while info.position < run.end:
             line = _step(run, model, optimizer, reader, info, recent)
-            log.write(line)
+            if log is not None:
+                log.write(line)
             info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
             done = run.steps_done(info.position)
-            if on_step is not None:
+            if on_step is not None and ranks.is_first:
                 on_step(line, done, run.steps)
-            if info.ends_segment:
-                _audit(run, log_path)
             if info.ends_segment or done % run.checkpoint_every == 0:
-                _sync(log_path)
-                state = model.state_dict(), optimizer.state_dict()
-                place = save(run.folder, info, *state, keep=run.execution.keep_checkpoints)
+                place = _checkpoint(run, model, optimizer, info, log_path)
     finally:
-        log.close()
+        if log is not None:
+            log.close()
     assert place is not None, "a segment has at least one row"
     return place
+
+
+def _checkpoint(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo, log_path: Path) -> Path:
+    """Written by the first process from what all have; the others wait until it is whole."""
+    state = whole_state(model, optimizer, run.ranks)
+    if run.ranks.is_first:
+        if info.ends_segment and not run.is_branch:
+            _audit(run, log_path)
+        _sync(log_path)
+        save(run.folder, info, *state, keep=run.execution.keep_checkpoints)
+    run.ranks.wait()
+    return checkpoint_place(run.folder, info.step)
 
 
 def _step(
@@ -207,7 +294,7 @@ def _step(
 ) -> StepLine:
     """One update at `info.position` and its line."""
     started = time.perf_counter()
-    rows = run.batches.rows_at(info.position - run.segment.first_row)
+    rows = run.batches.rows_at(info.position - run.first_row)
     batch = reader.batch(info.position, rows)
     rate = learning_rate_at(run.steps_done(info.position), run.steps, run.phase.learning_rate)
     at_once = run.execution.rows_per_microbatch or rows
@@ -221,7 +308,7 @@ def _step(
     )
     seconds = time.perf_counter() - started
     flops = step_flops(model.config, model.vocabulary_size, batch.document_ids_RT.cpu().numpy())
-    peak = peak_flops(run.execution.device, run.phase.precision)
+    peak = run.ranks.config.processes * peak_flops(run.execution.device, run.phase.precision)
     return StepLine(
         phase=run.phase.name,
         step=info.step + 1,

@@ -33,7 +33,8 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
     refuse_live_jobs(opened, chooser)
     with locked(opened.graph.store), progress() as shown:
         view = TrainingView(shown)
-        around = Surroundings(shown, view.on_step, view.on_gate, opened.curriculum.execution.rows_per_microbatch)
+        rows = opened.curriculum.execution.rows_per_microbatch
+        around = Surroundings(shown, view.on_step, view.on_gate, rows, opened.curriculum.training)
         first = opened.graph.node(opened.train_steps[0])
         opened.graph.run(list(first.step.inputs.values()), chooser, shown)
         for phase in opened.curriculum.phases:

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from trainer.architecture import LayerType, ModelConfig
 from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.exchange import ContextShare, gather_row, halo_before
 from trainer.model.fused import norm_and_turn_heads
-from trainer.model.layout import RowLayout, with_previous
+from trainer.model.layout import DocumentPiece, RowLayout, with_previous
 from trainer.model.linear import FusedLinear, Linear, RMSNorm
 from trainer.model.rope import RotaryTables
+
+PIECE_TOKENS = 512
 
 
 class Attention(nn.Module):
@@ -40,7 +43,10 @@ class Attention(nn.Module):
     def forward(self, x_BTC: Tensor, layout: RowLayout) -> Tensor:
         q, k, v = self._project(x_BTC, layout.rope)
         if self.window_tokens is not None and layout.block_mask is not None:
-            mixed = sliding_attention(q, k, v, layout.block_mask, self.window_tokens)
+            mixed = sliding_attention(q, k, v, layout.block_mask, self.window_tokens, layout.share)
+        elif layout.share is not None:
+            keys, values = (gather_row(heads, layout.share) for heads in (k, v))
+            mixed = piece_attention(q, keys, values, layout.pieces, layout.share)
         else:
             mixed = document_attention(q, k, v, layout.span_tokens, layout.span_is_document)
         return self.output(mixed.flatten(2))
@@ -58,10 +64,14 @@ class Attention(nn.Module):
         return norm_and_turn_heads(self.qkv(x_BTC), *weights, self.query_norm.eps, self.heads, turn)
 
 
-def sliding_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, block_mask: Tensor, window_tokens: int) -> Tensor:
+def sliding_attention(
+    q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, block_mask: Tensor, window_tokens: int,
+    share: ContextShare | None = None,
+) -> Tensor:  # fmt: skip
     """Attention of each block of Q queries to its own and the W tokens before it; returns [B,T,H,D].
 
-    `block_mask` is `RowLayout.block_mask` [B*N, 1, Q, S].
+    `block_mask` is `RowLayout.block_mask` [B*N, 1, Q, S]. With a `share` the W tokens before the first block come from
+    the process before.
     """
     rows, row_tokens = q_BTHD.shape[:2]
     own = block_mask.shape[2]
@@ -72,7 +82,8 @@ def sliding_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, block_mask
         return F.pad(heads, (0, 0, 0, 0, 0, missing)).unflatten(1, (blocks, own))
 
     def all_keys(heads: Tensor) -> Tensor:  # [B*N, S, heads, D]
-        return with_previous(own_blocks(heads), window_tokens, nothing=0).flatten(0, 1)
+        halo = None if share is None else halo_before(heads, window_tokens, share)
+        return with_previous(own_blocks(heads), window_tokens, 0, halo).flatten(0, 1)
 
     mixed = _attend(own_blocks(q_BTHD).flatten(0, 1), all_keys(k_BTKD), all_keys(v_BTKD), block_mask)
     return mixed.reshape(rows, blocks * own, *q_BTHD.shape[2:])[:, :row_tokens]
@@ -82,6 +93,8 @@ def document_attention(
     q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, span_tokens: tuple[int, ...], span_is_document: tuple[bool, ...]
 ) -> Tensor:
     """Causal attention within each document, document by document; zeros for padding. Returns [B,T,H,D]."""
+    if not any(span_is_document):
+        return _nothing(q_BTHD, k_BTKD, v_BTKD)
     tokens = span_tokens[0]
     if all(span_is_document) and all(length == tokens for length in span_tokens):
         q, k, v = (heads.reshape(-1, tokens, *heads.shape[2:]) for heads in (q_BTHD, k_BTKD, v_BTKD))
@@ -92,6 +105,33 @@ def document_attention(
         for q, k, v, is_document in zip(queries, keys, values, span_is_document, strict=True)
     ]
     return torch.cat(mixed).view(q_BTHD.shape)
+
+
+def piece_attention(
+    q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, pieces: tuple[DocumentPiece, ...], share: ContextShare
+) -> Tensor:
+    """Causal attention within documents for this process's queries over whole rows of keys; zeros for padding.
+
+    Queries go PIECE_TOKENS at a time, so that no mask is larger than that times the row.
+    """
+    if not pieces:
+        return _nothing(q_BTHD, k_BSKD, v_BSKD)
+    first = share.rank * q_BTHD.shape[1]
+    mixed = torch.zeros_like(q_BTHD)
+    for row, document_start, start, end in pieces:
+        for begin in range(start, end, PIECE_TOKENS):
+            stop = min(begin + PIECE_TOKENS, end)
+            positions = torch.arange(document_start, stop, device=q_BTHD.device)
+            mask = positions[None] <= positions[begin - document_start :, None]
+            q = q_BTHD[row : row + 1, begin - first : stop - first]
+            k, v = (heads[row : row + 1, document_start:stop] for heads in (k_BSKD, v_BSKD))
+            mixed[row, begin - first : stop - first] = _attend(q, k, v, mask[None, None])[0]
+    return mixed
+
+
+def _nothing(*projected: Tensor) -> Tensor:
+    """Zeros that keep their place in the graph: processes wait for each other's gradients, be they zero."""
+    return projected[0] * 0 + sum(heads.sum() * 0 for heads in projected)
 
 
 def _step_mask(new_tokens: int, slots: int, step: DecodeStep, window_tokens: int | None) -> Tensor:

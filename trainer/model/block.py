@@ -30,7 +30,7 @@ class Block(nn.Module):
         """The new residual stream, and what was routed (None for a dense layer)."""
         mixed = self.attention(self.attention_norm(x_BTC), layout)
         x_BTC, routing = self._fed_forward(x_BTC, mixed)
-        return x_BTC, None if routing is None else routing_statistics(routing, layout.valid_BT)
+        return x_BTC, None if routing is None else routing_statistics(routing, layout.valid_BT, layout.share)
 
     def forward_cached(self, x_BMC: Tensor, step: DecodeStep, cache: LayerCache) -> Tensor:
         """The new residual stream of M new tokens after those in `cache`."""

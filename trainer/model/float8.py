@@ -55,7 +55,8 @@ def quantised_tiles(weight: Tensor) -> Tensor:
     """The same for each 128 x 128 tile of every matrix of a weight [..., O, I]."""
     rows, width = weight.shape[-2:]
     if weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float32):
-        flat = weight.detach().contiguous().flatten(0, -2)
+        # A copy: FSDP2 frees gathered weights by resizing them, which memory that numpy has seen does not allow.
+        flat = weight.detach().clone(memory_format=torch.contiguous_format).flatten(0, -2)
         found = torch.empty_like(flat, dtype=torch.bfloat16)
         float8_kernels.quantise_tiles(bits_of(flat), rows, bits_of(found))
         return found.view(weight.shape)

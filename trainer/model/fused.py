@@ -91,7 +91,8 @@ def bits_of(x: Tensor) -> np.ndarray:
 
 
 def _floats(x: Tensor) -> np.ndarray:
-    return x.detach().float().contiguous().numpy()
+    """A copy: FSDP2 frees gathered weights by resizing them, which memory that numpy has seen does not allow."""
+    return x.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
 
 
 def over_rows(kernel: Callable[..., None], *arguments: Any, rows: int, width: int) -> None:

@@ -5,21 +5,25 @@ a whole batch at vocabulary 150K do not fit. Initial weights depend on (seed, na
 Shapes: B rows, T tokens, M new tokens, C width, V vocabulary, E experts.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.core.rng import derive_seed
 from trainer.architecture import ModelConfig
 from trainer.model.block import Block
 from trainer.model.cache import DecodeStep, LayerCache
-from trainer.model.layout import RowLayout, row_layout
+from trainer.model.exchange import ContextShare
+from trainer.model.layout import RowLayout, row_layout, shared_row_layout
 from trainer.model.linear import Linear, RMSNorm
 from trainer.model.moe import MoE, RoutingStatistics
 from trainer.model.mtp import MTPModule
 from trainer.model.rope import rotary_tables
+
+# Which layers make their activations again in the backward pass instead of keeping them.
+Recompute = Literal["none", "sparse", "blocks"]
 
 
 class LayerRouting(NamedTuple):
@@ -31,8 +35,7 @@ class LayerRouting(NamedTuple):
     entropy: Tensor  # scalar, detached: of the router's scores, 1 when they are all alike
 
 
-@dataclass(frozen=True)
-class ModelOutput:
+class ModelOutput(NamedTuple):
     hidden_BTC: Tensor  # after the final norm
     routing: tuple[LayerRouting, ...]  # one for each sparse layer, in order
     layout: RowLayout
@@ -55,24 +58,41 @@ class MoEModel(nn.Module):
         if config.tie_embeddings:
             self.tie()
         self.mtp = MTPModule(config) if config.mtp_layers else None
+        self.share: ContextShare | None = None  # the stretch of each row that is computed here; None: all of it
+        self.recompute: Recompute = "none"
         self.activation_dtype: torch.dtype | None = None  # of the residual stream; None: the weights'
 
     def forward(self, token_ids_BT: Tensor, document_ids_BT: Tensor) -> ModelOutput:
         """Hidden states of packed rows.
 
-        `document_ids_BT` has one integer per token: equal neighbours are one document, -1 is padding. In training
-        mode the routed tokens are added to what the next `update_expert_bias` uses.
+        `document_ids_BT` has one integer per token: equal neighbours are one document, -1 is padding. Where processes
+        share rows, both are given for whole rows, and the answer is about this process's stretch. In training mode
+        the routed tokens are added to what the next `update_expert_bias` uses.
         """
         config = self.config
-        layout = row_layout(document_ids_BT, config.window_tokens, config.head_dim, config.rope_theta)
+        form = config.window_tokens, config.head_dim, config.rope_theta
+        if self.share is None:
+            layout = row_layout(document_ids_BT, *form)
+        else:
+            layout = shared_row_layout(document_ids_BT, *form, self.share)
+            token_ids_BT = self.share.part(token_ids_BT)
         x_BTC = self.embed(token_ids_BT)
         routing: list[LayerRouting] = []
         for index, block in enumerate(self.layers):
-            x_BTC, statistics = block(x_BTC, layout)
+            x_BTC, statistics = self._recomputed(index, block, x_BTC, layout)
             if statistics is not None:
                 routing.append(LayerRouting(index, *statistics))
                 self._count_load(block, statistics)
         return ModelOutput(self.norm(x_BTC), tuple(routing), layout)
+
+    def _recomputed(
+        self, index: int, block: nn.Module, x_BTC: Tensor, layout: RowLayout
+    ) -> tuple[Tensor, RoutingStatistics | None]:
+        """A block, its activations kept or, by `self.recompute`, made again in the backward pass."""
+        is_sparse = self.config.feed_forward_types[index] == "sparse"
+        if torch.is_grad_enabled() and (self.recompute == "blocks" or (self.recompute == "sparse" and is_sparse)):
+            return checkpoint(block, x_BTC, layout, use_reentrant=False)
+        return block(x_BTC, layout)
 
     def forward_mtp(self, output: ModelOutput, token_ids_BT: Tensor) -> Tensor:
         """Hidden states [B,T,C] whose head output at t predicts token t+2.
@@ -82,6 +102,8 @@ class MoEModel(nn.Module):
         """
         assert self.mtp is not None
         next_BT = torch.cat([token_ids_BT[:, 1:], token_ids_BT[:, -1:]], dim=1)
+        if self.share is not None:
+            next_BT = self.share.part(next_BT)
         return self.mtp(output.hidden_BTC, self.embed(next_BT), output.layout)
 
     def tie(self) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.architecture import ModelConfig
+from trainer.model.exchange import ContextShare, exchange_rows
 from trainer.model.fused import combine_experts, gather_tokens, swiglu
 from trainer.model.linear import MLP
 from trainer.model.products import expert_product
@@ -100,10 +102,31 @@ class Experts(nn.Module):
         self.down = nn.Parameter(torch.empty(experts, hidden, width))
         self.fused_rows: dict[str, tuple[int, ...]] = {"gate_up": (width, width)}
         self.product = expert_product
+        # Of the processes that have a share of the experts each; None: all are here.
+        self.group: dist.ProcessGroup | None = None
 
     def forward(self, x_RC: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by expert, expert e's ending before `ends_E[e]` (int32), through their experts: [R, C]."""
-        return self.product(swiglu(self.product(x_RC, self.gate_up, ends_E)), self.down, ends_E)
+        if self.group is None:
+            return self.product(swiglu(self.product(x_RC, self.gate_up, ends_E)), self.down, ends_E)
+        return self._exchanged(x_RC, ends_E, self.group)
+
+    def _exchanged(self, x_RC: Tensor, ends_E: Tensor, group: dist.ProcessGroup) -> Tensor:
+        """Rows to the processes that have their experts, and what became of them back."""
+        size = dist.get_world_size(group)
+        sent_SE = ends_E.diff(prepend=ends_E.new_zeros(1)).to(torch.int64).view(size, -1)  # to process, its experts
+        received_SE = torch.empty_like(sent_SE)
+        dist.all_to_all_single(received_SE, sent_SE, group=group)
+        sent, received = sent_SE.sum(1).tolist(), received_SE.sum(1).tolist()
+        arrived_RC = exchange_rows(x_RC, sent, received, group)
+        # They arrive by sender, then by expert; the product wants them by expert.
+        local_E = torch.arange(sent_SE.shape[1], device=x_RC.device).repeat(size)
+        expert_R = local_E.repeat_interleave(received_SE.flatten())
+        route = dispatch_route(expert_R[:, None], sent_SE.shape[1])
+        ordered_RC = gather_tokens(arrived_RC, route.token_R, route.places_Nk)
+        y_RC = self.product(swiglu(self.product(ordered_RC, self.gate_up, route.ends_E)), self.down, route.ends_E)
+        back_RC = gather_tokens(y_RC, route.places_Nk[:, 0], route.token_R[:, None])
+        return exchange_rows(back_RC, received, sent, group)
 
 
 class MoE(nn.Module):
@@ -120,7 +143,8 @@ class MoE(nn.Module):
         x_NC = x_BTC.flatten(0, 1)
         routing = self.router(x_NC)
         experts = len(self.router.expert_bias)
-        multiple = row_multiple(routing.experts_Nk.numel(), experts, x_NC.dtype)
+        is_shared = self.experts.group is not None  # rows that belong to no token are not sent
+        multiple = 1 if is_shared else row_multiple(routing.experts_Nk.numel(), experts, x_NC.dtype)
         route = dispatch_route(routing.experts_Nk, experts, multiple)
         rows_RC = gather_tokens(x_NC, route.token_R, route.places_Nk)
         y_RC = self.experts(rows_RC, route.ends_E)
@@ -158,7 +182,7 @@ def row_multiple(rows: int, experts: int, dtype: torch.dtype) -> int:
     return ROW_MULTIPLE if dtype == torch.bfloat16 and rows >= ROW_MULTIPLE * experts else 1
 
 
-def routing_statistics(routing: Routing, valid_BT: Tensor) -> RoutingStatistics:
+def routing_statistics(routing: Routing, valid_BT: Tensor, share: ContextShare | None = None) -> RoutingStatistics:
     """Load per expert and the sequence-level balance loss of DeepSeek-V3 (equations 17 to 20), mean over rows.
 
     Per row of T' tokens that are not padding: sum_e f_e P_e with f_e = E/(k T') * count_e and P_e the mean over
@@ -172,11 +196,17 @@ def routing_statistics(routing: Routing, valid_BT: Tensor) -> RoutingStatistics:
     cell = (row_of_token[:, None] * experts + routing.experts_Nk).flatten()
     counts_BE = torch.bincount(cell, minlength=(rows + 1) * experts).view(rows + 1, experts)[:rows]
 
-    tokens_B1 = valid_BT.sum(1, keepdim=True).clamp(min=1)
+    tokens_B1, row_counts_BE = valid_BT.sum(1, keepdim=True), counts_BE
+    if share is not None:
+        # Frequencies are of whole rows. The loss is linear in the shares, so that each process's part adds up to it.
+        tokens_B1, row_counts_BE = tokens_B1.clone(), counts_BE.clone()
+        for total in (tokens_B1, row_counts_BE):
+            dist.all_reduce(total, group=share.group)
+    tokens_B1 = tokens_B1.clamp(min=1)
     share_NE = routing.scores_NE / routing.scores_NE.sum(-1, keepdim=True)
     share_BTE = share_NE.view(rows, row_tokens, experts) * valid_BT.unsqueeze(-1)
     probability_BE = share_BTE.sum(1) / tokens_B1
-    frequency_BE = counts_BE * (experts / per_token) / tokens_B1
+    frequency_BE = row_counts_BE.to(share_NE.dtype) * (experts / per_token) / tokens_B1
     balance_loss = (frequency_BE * probability_BE).sum(1).mean()
     return RoutingStatistics(counts_BE.sum(0), balance_loss, _entropy(share_NE.detach(), valid_BT))
 

@@ -1,0 +1,106 @@
+"""The processes that train one model together, and this one's place among them.
+
+Contract: processes stand in a grid of replica x expert x context; `data = replica * expert`. Rows are shared over data,
+a row's tokens over context, a layer's experts over expert; weights other than the experts' are sharded over all. One
+process is a grid like any other. Groups are made in the same order everywhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from pipeline.core.errors import UserError
+from trainer.config import ParallelConfig
+from trainer.model.exchange import ContextShare
+
+# Long enough for the slowest process to read a checkpoint; a dead process is noticed by its launcher long before.
+TIMEOUT = datetime.timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place. Groups are None where there is nothing to share."""
+
+    config: ParallelConfig
+    rank: int = 0
+    experts: dist.ProcessGroup | None = None  # those that together have all experts of a layer
+    copies: dist.ProcessGroup | None = None  # those that have the same experts
+    share: ContextShare | None = None
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        return self.config.processes == 1
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank // self.config.context
+
+    @property
+    def expert_rank(self) -> int:
+        return self.data_rank % self.config.expert
+
+    def device(self, name: str) -> str:
+        """Where this process computes: its own accelerator of the machine, where `name` is a kind of accelerator."""
+        return f"{name}:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and not self.is_alone else name
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if not self.is_alone:
+            dist.barrier()
+
+    def total(self, *values: float) -> list[float]:
+        """Each value summed over all processes, in float64."""
+        if self.is_alone:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+
+ALONE = Ranks(ParallelConfig())
+
+
+def start_ranks(config: ParallelConfig, device: str) -> Ranks:
+    """Join the processes that torchrun started. Raises `UserError` when there are not as many as configured."""
+    if config.processes == 1 and not dist.is_initialized():
+        return ALONE
+    if not dist.is_initialized():
+        # gloo beside nccl: hashes, counts and losses are summed on the host.
+        backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    world = dist.get_world_size()
+    if world != config.processes:
+        raise UserError(
+            f"{world} processes were started, training.parallel wants {config.processes} (data {config.data} x context "
+            f"{config.context})",
+            where="training.parallel",
+            fix=f"start torchrun with {config.processes} processes, or change data or context",
+        )
+    rank = dist.get_rank()
+    replicas, experts, contexts = config.data // config.expert, config.expert, config.context
+    grid = torch.arange(world).view(replicas, experts, contexts)
+    rows = [grid[i, j].tolist() for i in range(replicas) for j in range(experts)]
+    columns = [grid[i, :, k].tolist() for i in range(replicas) for k in range(contexts)]
+    same = [grid[:, j].flatten().tolist() for j in range(experts)]
+    context, expert, copies = (_own_group(members, rank) for members in (rows, columns, same))
+    share = ContextShare(context, rank % contexts, contexts) if contexts > 1 else None
+    return Ranks(config, rank, expert if experts > 1 else None, copies if experts > 1 else None, share)
+
+
+def _own_group(members: list[list[int]], rank: int) -> dist.ProcessGroup:
+    """Make every group; the one with `rank` in it."""
+    own = None
+    for ranks in members:
+        group = dist.new_group(ranks)
+        own = group if rank in ranks else own
+    assert isinstance(own, dist.ProcessGroup)
+    return own
