@@ -101,7 +101,7 @@ def make_segment(store: Path, name: str, previous: Plan | None, rows: int = ROWS
     columns = {name: np.array([piece[i] for piece in pieces]) for i, name in enumerate(PIECES_SCHEMA.names)}
     kinds = [
         {"source": source, "lang": language, "domain": domain, "license": "CC0-1.0", "maker": "none"}
-        for source, language in zip(sources, ("ko", "en"), strict=True)
+        for source, language in zip(sources, ("en", "ko"), strict=True)
         for domain in ("d0", "d1")
     ]
     tokens = Counter[int]()
