@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 120
 # One task, fewer tasks than shards, as many, and more, in one run of `tests/mini.yaml`.
 TASK_COUNTS = (
     "execution.resources={default: {memory_gib: 0.5, minutes: 20, tasks: 1}, "
-    "'clean.*': {tasks: 7}, 'dedup.*': {tasks: 3}, 'encode.*': {tasks: 2}}"
+    "'clean.*': {tasks: 7}, 'dedup.*': {tasks: 3}, 'encode.reason': {tasks: 3}}"
 )
 
 TOY = '''
