@@ -261,8 +261,8 @@ def merge_slice(
     while numbers[MERGES] < last:
         if numbers[MERGES] == chosen.lefts.size:
             return tables, DRY
-        tables = with_room(tables, columns, numbers, room)
         if numbers[REPLAYED] < replay.shape[0]:
+            tables = with_room(tables, columns, numbers, room)
             left, right, result = replay[numbers[REPLAYED]]
             numbers[REPLAYED] += 1
             pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, pair_key(left, right))
@@ -292,6 +292,7 @@ def merge_slice(
             if chosen.by_class[of_class] >= quotas[of_class] or not _allowed(vocabulary, limits, left, right):
                 tables.ranks[pair] = VETOED
                 continue
+            tables = with_room(tables, columns, numbers, room)
             before = numbers[TOKENS]
             result = _result(vocabulary, numbers, left, right)
             chosen.by_class[of_class] += numbers[TOKENS] - before
@@ -326,6 +327,8 @@ def merge_slice(
                 if count <= 0 or tables.ranks[touched] == VETOED:
                     continue
                 if tables.ranks[touched] == OPEN:
+                    if count < limits[1]:  # it comes again when it gains
+                        continue
                     push(tables.heap_counts, tables.heap_pairs, numbers[HEAP], count, touched, tables.pairs)
                     numbers[HEAP] += 1
                 else:

@@ -15,6 +15,7 @@ from numba import njit
 from stages.tokenizer.tables import Integer
 
 OPEN, VETOED = -1, -2  # in `ranks`; from 0 on: merged
+FEW = 512  # reserved ids and single bytes, and some more
 PAIRS, HEAP, FREE, ENTRIES, TOKENS, MERGES, REPLAYED, STEP = range(8)  # places in `numbers`
 
 
@@ -152,6 +153,7 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
         np.zeros(1 << 14, np.int64),
         np.zeros(1 << 14, np.int32),
     )
+    few = np.full((FEW, FEW), -1, np.int32)  # pairs of the smallest ids, found without hashing
     entries = 0
     for sequence in range(rows.shape[0]):
         length = rows[sequence, 1]
@@ -159,8 +161,14 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
             tables = with_room(tables, columns, numbers, length)
         start = rows[sequence, 0]
         for place in range(start, start + length - 1):
-            key = pair_key(token_ids[place], token_ids[place + 1])
-            pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, key)
+            left, right = token_ids[place], token_ids[place + 1]
+            pair = np.int32(-1)
+            if left < FEW and right < FEW:
+                pair = few[left, right]
+            if pair < 0:
+                pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, pair_key(left, right))
+                if left < FEW and right < FEW:
+                    few[left, right] = pair
             for column in range(columns):
                 tables.counts[pair * columns + column] += rows[sequence, 2 + column]
             head = tables.heads[pair]
