@@ -305,6 +305,29 @@ def train_segment(
     train_first_segment(config, phase, set_ or [])
 
 
+@app.command()
+def routing(
+    config: Curriculum,
+    phase: Annotated[
+        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
+    ] = "",
+    by: Annotated[str, typer.Option("--by", help="languages, domains or sources.")] = "languages",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows of the phase's mix to read.")] = 32,
+    set_: Overrides = None,
+) -> None:
+    """Which experts serve which language, domain or source, with confidence.
+
+    Example: seodang routing configs/quickstart.yaml base --by domains
+    """
+    from pipeline.commands.routing import show_routing
+    from pipeline.core.errors import unknown_name
+
+    kinds = ["languages", "domains", "sources"]
+    if by not in kinds:
+        raise unknown_name("kind of group", by, kinds)
+    show_routing(config, phase, by, rows, set_ or [])
+
+
 @app.command(name="eval")
 def evaluate(
     config: Curriculum,
