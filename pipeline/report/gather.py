@@ -23,6 +23,7 @@ from pipeline.core.runlog import read_lines
 from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
 from pipeline.report.data_card import data_card
+from pipeline.report.tokenizer_report import read_report
 from stages.contamination import ITEM_SCHEMA, ITEMS
 
 UNDETERMINED = "und"  # BCP-47: the language of a document that has none
@@ -99,6 +100,7 @@ class Gathered:
     steps: tuple[StepFacts, ...]  # in running order
     phases: tuple[PhaseFacts, ...]
     cards: Mapping[str, SourceCard]  # by source
+    tokenizer_report: Mapping[str, Any] | None = None  # of `seodang tokenizer report`
 
     def record(self, name: str) -> Record | None:
         """The record of the step `name`, when there is such a step and it is finished."""
@@ -127,7 +129,7 @@ def gather(
     known = dict(sorted((cards or {}).items()))
 
     found = [_carded(_phase(store, view), known, origins) for view in phases]
-    return Gathered(steps, tuple(found), known)
+    return Gathered(steps, tuple(found), known, read_report(store))
 
 
 def _carded(
