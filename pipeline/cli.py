@@ -474,7 +474,7 @@ def classifier_report(folder: ClassifierFolder, json: Json = False) -> None:
     report(folder, as_json=json)
 
 
-tokenizer = typer.Typer(help="Train a tokenizer, or extend an older one.", no_args_is_help=True, rich_markup_mode=None)
+tokenizer = typer.Typer(help="Train, extend or measure a tokenizer.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tokenizer, name="tokenizer")
 
 
@@ -612,6 +612,28 @@ def pii(
     from pipeline.commands.pii import show_accuracy
 
     show_accuracy(files, names, as_json=json)
+
+
+@tokenizer.command("report")
+def tokenizer_report(
+    subject: Annotated[Path, typer.Argument(metavar="CONFIG", help="The curriculum file, or a tokenizer.json.")],
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", metavar="FILE", help="Another tokenizer.json to stand beside it.")
+    ] = None,
+    documents: Annotated[
+        list[Path] | None,
+        typer.Option("--documents", metavar="FILE", help="Parquet or JSONL to measure on; else held-out documents."),
+    ] = None,
+    set_: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Bytes per token and fertility by language and domain, frequent superwords, tokens never used.
+
+    Example: seodang tokenizer report configs/quickstart.yaml --against other/tokenizer.json
+    """
+    from pipeline.commands.tokenizer_report import report_tokenizer
+
+    report_tokenizer(subject, against or [], documents or [], set_ or [], as_json=json)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
 from pipeline.report.data_card import data_card
 from pipeline.report.mix_details import PhaseDetails, phase_details
+from pipeline.report.tokenizer_report import read_report
 from stages.contamination import ITEM_SCHEMA, ITEMS
 
 TOKENIZER = "tokenizer"  # name of its step
@@ -102,6 +103,7 @@ class Gathered:
     phases: tuple[PhaseFacts, ...]
     cards: Mapping[str, SourceCard]  # by source
     details: tuple[PhaseDetails, ...] = ()  # of the planned phases' mixes
+    tokenizer_report: Mapping[str, Any] | None = None  # of `seodang tokenizer report`
 
     def record(self, name: str) -> Record | None:
         """The record of the step `name`, when there is such a step and it is finished."""
@@ -137,6 +139,8 @@ def gather(
     ]
     tokenizer = graph.nodes.get(TOKENIZER)
     return Gathered(steps, tuple(found), known, phase_details(store, planned, tokenizer.folder if tokenizer else None))
+    found = [_carded(_phase(store, view), known, origins) for view in phases]
+    return Gathered(steps, tuple(found), known, read_report(store))
 
 
 def _carded(

@@ -13,6 +13,7 @@ from pipeline.report.charts import bars_height, chart, stacked_bars
 from pipeline.report.funnel import step_family
 from pipeline.report.gather import Gathered
 from pipeline.report.markup import Cell, Markup, Share, facts, folded, missing, section, table
+from pipeline.report.tokenizer_report import held_out_tables
 
 BYTES_PER_TOKEN = "bytes_per_token"
 
@@ -29,6 +30,7 @@ def tokenizer_section(gathered: Gathered) -> Markup:
         plain = [(name.replace("_", " "), value) for name, value in sorted(record.facts.items()) if _is_plain(value)]
         if plain:
             parts.append(folded("Tokenizer facts", facts(plain)))
+    parts.append(held_out_tables(gathered.tokenizer_report))
     parts.append(_encoded(gathered))
     return section("tokenizer", "Tokenizer", introduction, *parts)
 
