@@ -138,9 +138,8 @@ def gather(
         if any(one.stats for one in phase.segments)
     ]
     tokenizer = graph.nodes.get(TOKENIZER)
-    return Gathered(steps, tuple(found), known, phase_details(store, planned, tokenizer.folder if tokenizer else None))
-    found = [_carded(_phase(store, view), known, origins) for view in phases]
-    return Gathered(steps, tuple(found), known, read_report(store))
+    details = phase_details(store, planned, tokenizer.folder if tokenizer else None)
+    return Gathered(steps, tuple(found), known, details, read_report(store))
 
 
 def _carded(
