@@ -3,8 +3,7 @@ r"""The two pre-tokenisation patterns as one pass over UTF-8 bytes, without a re
 Contract: `scan` cuts documents exactly where the patterns of `stages.tokenizer.patterns` cut them in `tokenizers`; the
 bytes are valid UTF-8. `unicode_classes.txt` holds the letters, marks, numbers and spaces of the Unicode version that
 `tokenizers` 0.23 knows (16.0, by the engine Oniguruma); `regex` and tiktoken know other versions and differ from it
-only in code points that one of them does not know. Cost: 100 to 230 MB/s on one core, by language; the table has
-1.1 MB.
+only in code points that one of them does not know. Cost: 100 to 230 MB/s on one core; the class table has 1.1 MB.
 """
 
 from __future__ import annotations
