@@ -21,7 +21,7 @@ NEEDED_BYTES = 2 << 30  # free disk of a quickstart with room
 def examine(config: Path | None, overrides: Sequence[str], *, schema: bool) -> None:
     """Print one line a check; raises `UserError` when one fails."""
     if schema:
-        from pipeline.recipe import Curriculum
+        from pipeline.curriculum_file import Curriculum
 
         print_json(Curriculum.model_json_schema())
         return

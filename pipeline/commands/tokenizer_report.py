@@ -19,7 +19,8 @@ from pipeline.commands.terminal import console, table
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, write_json
 from pipeline.core.tokenizer import Tokenizer
-from pipeline.recipe import SPLIT, TOKENIZER, open_curriculum
+from pipeline.layout import SPLIT, TOKENIZER
+from pipeline.recipe import open_curriculum
 from pipeline.report.tokenizer_report import REPORT
 from stages.split import heldout_documents
 from stages.tokenizer.encoder import Encoder

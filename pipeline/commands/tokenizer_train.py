@@ -13,7 +13,9 @@ from pipeline.core.config import read_yaml, validate
 from pipeline.core.errors import InputError
 from pipeline.core.record import read_record
 from pipeline.core.tokenizer import FILE
-from pipeline.recipe import TOKENIZER, Curriculum, open_curriculum
+from pipeline.curriculum_file import Curriculum
+from pipeline.layout import TOKENIZER
+from pipeline.recipe import open_curriculum
 from stages.tokenizer.train import TokenizerConfig
 
 

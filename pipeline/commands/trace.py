@@ -18,7 +18,8 @@ from pipeline.commands.terminal import console, table
 from pipeline.core.errors import InputError
 from pipeline.core.runlog import TRAIN_LOG, read_lines
 from pipeline.core.tokenizer import Tokenizer
-from pipeline.recipe import TOKENIZER, Opened, open_curriculum
+from pipeline.layout import TOKENIZER
+from pipeline.recipe import Opened, open_curriculum
 
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")  # documents of a row take turns
 SHOWN_CHARACTERS = 400  # of a document, from either end

@@ -13,9 +13,10 @@ from mixes.trace import documents_at
 from pipeline.core.config import Located, load_config, read_yaml, validate
 from pipeline.core.documents import document_id, read_documents
 from pipeline.core.plans import read_plan
+from pipeline.curriculum_file import Curriculum
 from pipeline.executors import LocalExecutor
 from pipeline.graph import Silent
-from pipeline.recipe import Curriculum, Opened, open_curriculum
+from pipeline.recipe import Opened, open_curriculum
 from stages.catalog import block_config
 from stages.classifier.build import train_classifier
 from stages.classifier.spec import ClassifierSpec
