@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -108,14 +109,20 @@ def test_each_phase_serves_the_documents_it_asks_for(opened: Opened) -> None:
     kept = [row for table in read_documents(opened.graph.node("clean-2").folder) for row in table.to_pylist()]
     assert {row["domain"] for row in kept} == {"science", "dialogue"}  # the card said `general` of all of them
     kinds = {document_id("web", f"{kind[0]}-{kind[1]}-{n}"): kind for kind in WORDS for n in range(60)}
+    shards = (opened.graph.node("encode.clean").folder / "tokens").glob("*.docs.parquet")
+    bucket = {row["id"]: row["quality"] for shard in shards for row in pq.read_table(shard).to_pylist()}
     served: dict[str, list[tuple[str, str]]] = {}
+    least: dict[str, float] = {}
     for phase in ("foundation", "expertise", "reasoning"):
         plan = read_plan(store, opened.graph.node(f"mix.{phase}").folder)
         segment = plan.segments[-1]
         found = documents_at(plan, segment.first_row, segment.rows)
         served[phase] = [kinds[name] for name in found["id"].to_list()]
+        least[phase] = min(bucket[name] for name in found["id"].to_list())
+    assert least["foundation"] >= 1
+    assert min(least["expertise"], least["reasoning"]) >= 3
     share = {phase: np.mean([good == "good" for good, _ in rows]) for phase, rows in served.items()}
-    assert share["expertise"] >= share["foundation"] > 0.9
+    assert min(share["expertise"], share["foundation"]) > 0.9  # fastText's training differs a little from run to run
     assert {topic for _, topic in served["expertise"]} == {"science", "dialogue"}
     assert np.mean([kind == ("good", "science") for kind in served["reasoning"]]) > 0.95
 
