@@ -27,6 +27,7 @@ from trainer.export_config import SpecialTokens, from_transformers_config, to_tr
 from trainer.model.model import MoEModel, build_model
 from trainer.names import DiskTensor, disk_tensors
 
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 DEFAULT_SHARD_BYTES = 5_000_000_000
@@ -180,18 +181,20 @@ def _dtype_of(folder: Path, file_of_tensor: dict[str, str]) -> torch.dtype:
 
 
 def _write_tokenizer(tokenizer_path: Path | None, max_context_tokens: int, folder: Path) -> SpecialTokens:
-    """Copy tokenizer.json, describe it for AutoTokenizer, and return the ids of its special tokens."""
+    """Copy tokenizer.json, describe it for AutoTokenizer as the settings beside it do, and return its special ids."""
     if tokenizer_path is None:
         return SpecialTokens()
     write_bytes(folder / "tokenizer.json", tokenizer_path.read_bytes())
     added: list[dict[str, Any]] = json.loads(tokenizer_path.read_text(encoding="utf-8")).get("added_tokens", [])
     id_of = {token["content"]: int(token["id"]) for token in added}
     found = {role: token for role, token in SPECIAL_TOKENS.items() if token in id_of}
+    beside = tokenizer_path.with_name(TOKENIZER_SETTINGS)  # it holds the chat template, which servers need
     settings: dict[str, Any] = {
+        **(read_json(beside) if beside.is_file() else {}),
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_context_tokens,
         "clean_up_tokenization_spaces": False,
         **{f"{role}_token": token for role, token in found.items()},
     }
-    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / TOKENIZER_SETTINGS, settings)
     return SpecialTokens(**{role: id_of[token] for role, token in found.items()})

@@ -298,7 +298,9 @@ def _step(
     batch = reader.batch(info.position, rows)
     rate = learning_rate_at(run.steps_done(info.position), run.steps, run.phase.learning_rate)
     at_once = run.execution.rows_per_microbatch or rows
-    result = train_step(model, optimizer, batch, learning_rate=rate, rows_per_microbatch=at_once, recent=recent)
+    result = train_step(
+        model, optimizer, batch, learning_rate=rate, rows_per_microbatch=at_once, recent=recent, ranks=run.ranks
+    )
     recent.add(Seen(result.losses.main, result.gradient_norm))
     token_losses = result.losses.token_losses_RT, result.losses.labelled_RT
     tokens_by_source = tokens_by_group(batch.sources)

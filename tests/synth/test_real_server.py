@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +26,16 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def exported(mini_store: Path, command_line: Callable[..., subprocess.CompletedProcess[str]]) -> Path:
+def exported(
+    mini_store: Path,
+    command_line: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     done = command_line("export", "tests/mini.yaml", "--set", f"store={mini_store}")
     assert done.returncode == 0, done.stderr
-    (folder,) = (mini_store / "export").iterdir()
+    own = tmp_path_factory.mktemp("model") / "export"
+    shutil.move(mini_store / "export", own)  # other tests compare what is in the store
+    (folder,) = own.iterdir()
     return folder
 
 

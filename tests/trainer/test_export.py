@@ -272,10 +272,13 @@ def test_the_tokenizer_comes_along(model: MoEModel, config: ModelConfig, tmp_pat
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_special_tokens(["<|pad|>", "<|endofturn|>"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
+    template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     export_to_transformers(model, config, tmp_path / "tokenizer.json", tmp_path / "out")
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert loaded("a b a")["input_ids"] == [0, 1, 0]
     assert loaded.eos_token_id == 4
+    assert loaded.apply_chat_template([{"role": "user", "content": "a b"}], tokenize=False) == "a b "
     theirs = their_model(tmp_path / "out").config
     assert (theirs.eos_token_id, theirs.pad_token_id, theirs.bos_token_id) == (4, 3, None)
     with pytest.raises(InputError, match=r"tokenizer\.json"):
