@@ -34,12 +34,12 @@ def report_tokenizer(
 ) -> None:
     """Measure, keep, and show."""
     if subject.suffix == ".json" or subject.is_dir():
-        file, samples, kept = subject, _given(documents, subject), None
+        encoder, kept = Encoder.of(Tokenizer.load(subject)), None
+        samples = _given(documents, subject)
     else:
         graph = open_curriculum(subject, overrides).graph
-        file, kept = graph.node(TOKENIZER).folder, graph.store / REPORT
+        encoder, kept = Encoder.of(Tokenizer.load(graph.node(TOKENIZER).folder)), graph.store / REPORT
         samples = _given(documents, subject) if documents else _held_out(graph.node(SPLIT).folder)
-    encoder = Encoder.of(Tokenizer.load(file))
     others = {_name(path, against): file_counter(path) for path in against}
     report = tokenizer_report("this tokenizer", encoder, others, samples)
     if kept is not None:
