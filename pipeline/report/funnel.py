@@ -76,7 +76,8 @@ def flows(tallies: Iterable[tuple[StepFacts, Mapping[str, Tally]]]) -> dict[str,
     gained: Counter[str] = Counter()
     dropped: dict[str, Counter[str]] = {}
     out: dict[str, int] = {}
-    stage: dict[str, str] = {}
+    first: dict[str, str] = {}  # the stage that read it
+    last: dict[str, str] = {}
     for step, by_name in tallies:
         assert step.record is not None
         splits = SPLIT in step.record.counts
@@ -86,13 +87,11 @@ def flows(tallies: Iterable[tuple[StepFacts, Mapping[str, Tally]]]) -> dict[str,
             if tally.documents_in is None or tally.documents_out is None:
                 out[name] = out.get(name, 0) - lost
                 continue
-            same_stage = stage.get(name) == stage_of(step.name)
-            stage[name] = stage_of(step.name)
-            if name not in read or same_stage:  # side by side: add up
+            stage = stage_of(step.name)
+            if first.setdefault(name, stage) == stage:
                 read[name] = read.get(name, 0) + tally.documents_in
-                out[name] = out.get(name, 0) + tally.documents_out
-            else:
-                out[name] = tally.documents_out
+            before = out[name] if last.get(name) == stage else 0  # side by side: add up
+            last[name], out[name] = stage, before + tally.documents_out
             if splits:
                 gained[name] += tally.documents_out + lost - tally.documents_in
     names = sorted(read, key=lambda name: (-read[name], name))

@@ -25,7 +25,7 @@ from pipeline.report.charts import label, smoothed, thinned
 from pipeline.report.composition import amounts
 from pipeline.report.consumed import consumed_composition
 from pipeline.report.funnel import flows, funnel_steps, totals
-from pipeline.report.gather import Gathered, PhaseView, gather
+from pipeline.report.gather import Gathered, PhaseView, StepFacts, Tally, gather
 from pipeline.report.markup import Share, percent, shown, tag
 from pipeline.report.page import POLICY, SECTIONS, render, write_page
 
@@ -150,6 +150,22 @@ def test_a_step_that_loses_documents_in_silence_is_shown(gathered: Gathered) -> 
     step = next(step for step in gathered.steps if step.name == "clean.notes")
     lossy = replace(step, by_source={"notes": replace(step.by_source["notes"], documents_out=60)})
     assert flows([(lossy, lossy.by_source)])["notes"].unaccounted == 8
+
+
+def test_two_stages_side_by_side_are_read_once(gathered: Gathered) -> None:
+    """Each source goes through `clean` and then `filter`; a language is in several sources."""
+    step = next(step for step in gathered.steps if step.name == "clean.notes")
+    assert step.record is not None
+    record = replace(step.record, counts={"documents_in": 0, "documents_out": 0})
+
+    def made(name: str, read: int, out: int) -> tuple[StepFacts, dict[str, Tally]]:
+        counted = replace(
+            step.by_source["notes"], documents_in=read, documents_out=out, dropped={"rules.x": read - out}
+        )
+        return replace(step, name=name, record=record), {"ko": counted}
+
+    flow = flows([made("clean.a", 10, 9), made("clean.b", 5, 5), made("filter.a", 9, 7), made("filter.b", 5, 4)])["ko"]
+    assert (flow.read, flow.out, flow.unaccounted) == (15, 11, 0)
 
 
 def test_consumed_equals_what_the_loader_serves(store: Any, gathered: Gathered) -> None:
