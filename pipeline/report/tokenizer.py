@@ -1,21 +1,17 @@
-"""The tokenizer: how many bytes a token holds, in each language it was measured on.
+"""The tokenizer: how many bytes a token holds, on held-out text and in what was encoded.
 
-Contract: shows what the `tokenizer` and `encode.*` steps recorded, and nothing that was not measured.
+Contract: shows what the `tokenizer` and `encode.*` steps and `seodang tokenizer report` recorded, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report.charts import bars_height, chart, stacked_bars
 from pipeline.report.funnel import step_family
 from pipeline.report.gather import Gathered
 from pipeline.report.markup import Cell, Markup, Share, facts, folded, missing, section, table
 from pipeline.report.tokenizer_report import held_out_tables
-
-BYTES_PER_TOKEN = "bytes_per_token"
 
 
 def tokenizer_section(gathered: Gathered) -> Markup:
@@ -26,7 +22,6 @@ def tokenizer_section(gathered: Gathered) -> Markup:
     if record is None:
         parts.append(missing("No tokenizer has been trained or taken over yet."))
     else:
-        parts.append(_bytes_per_token(record.facts))
         plain = [(name.replace("_", " "), value) for name, value in sorted(record.facts.items()) if _is_plain(value)]
         if plain:
             parts.append(folded("Tokenizer facts", facts(plain)))
@@ -37,33 +32,6 @@ def tokenizer_section(gathered: Gathered) -> Markup:
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def _bytes_per_token(found: Mapping[str, Any]) -> Markup:
-    by_language = {
-        key: value
-        for name, values in sorted(found.items())
-        if name.startswith(BYTES_PER_TOKEN) and isinstance(values, Mapping)
-        for key, value in sorted(values.items())
-    }
-    if not by_language:
-        return missing("The tokenizer's record has no bytes per token by language.")
-    ranked = sorted(by_language.items(), key=lambda item: (-item[1], item[0]))
-    figure = stacked_bars(
-        [name for name, _ in ranked],
-        {BYTES_PER_TOKEN: [value for _, value in ranked]},
-        {BYTES_PER_TOKEN: 0},
-        "bytes per token",
-    )
-    figure.update_layout(showlegend=False)
-    figure.update_traces(texttemplate="%{x:.2f}", hovertemplate="%{customdata}: %{x:.2f}<extra></extra>")
-    caption = (
-        "UTF-8 bytes of text in one token. Compare a language with itself under another tokenizer: scripts need "
-        "different numbers of bytes a character, so that languages do not compare with each other."
-    )
-    drawn = chart("bytes-per-token", "Bytes per token by language", figure, caption, bars_height(len(ranked)))
-    rows: list[tuple[Cell, ...]] = list(ranked)
-    return Markup(drawn + table("Bytes per token by language", ("language", "bytes per token"), rows))
 
 
 def _encoded(gathered: Gathered) -> Markup:

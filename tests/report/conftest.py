@@ -134,7 +134,7 @@ def write_cleaning(graph: Graph) -> None:
 
 
 def write_tokens(graph: Graph) -> None:
-    facts = {"vocabulary": 8192, "superwords": 611, "bytes_per_token": {"ko": 4.375, "en": 4.125, "ja": 3.5}}
+    facts = {"vocabulary": 8192, "superwords": 611}
     commit(graph, "tokenizer", counts={"tokens": 8192}, facts=facts)
     commit(
         graph, "synth.reason", counts={"documents_in": 140, "documents_out": 120}, dropped={"check.wrong_answer": 20},

@@ -269,7 +269,6 @@ def test_card_and_tokenizer(store: Any, page: Page, gathered: Gathered) -> None:
     )
     assert page.row("Documents and tokens by licence", "PSF-2.0")[1:3] == ["260", f"{planned:,}"]
     assert page.row("Sources and their reviews", "web-ko")[6:8] == ["480", "340"]
-    assert page.row("Bytes per token by language", "ko")[1] == "4.3750"
     tokens = read_record(store.graph.node("encode.clean").folder).counts["tokens"]
     both = [
         read_record(store.graph.node(name).folder).facts["tokens_by_language"]
