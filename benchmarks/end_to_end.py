@@ -10,20 +10,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.datatrove_peer import CODES, WORD_PACKAGES, silence
-from benchmarks.inputs import LANGUAGES, Corpus, documents
+from benchmarks.datatrove_peer import CODES, silence
+from benchmarks.inputs import Corpus
 from benchmarks.measure import interleaved
-from benchmarks.peers import against
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
-from benchmarks.signals import PACKAGES, Load, default_chain, open_chain
+from benchmarks.signals import Load, both_chains
 from pipeline.core.provenance import SourceCard
 from pipeline.core.steps import StepTask
 from stages.clean import WORK
@@ -38,17 +36,7 @@ LOADS: dict[SizeName, Load] = {"full": Load(300_000, 1), "quick": Load(3_000, 1)
 
 def run(settings: Settings) -> Iterator[Found]:
     """Early drops, and every document through the whole chain, for each language."""
-    load = LOADS[settings.size]
-    corpus = documents(load.bytes_of_language)
-    for language in LANGUAGES:
-        part = corpus.of(language)
-        for what, chain in (("early drops", default_chain), ("every document passes", open_chain)):
-            peer_name = f"datatrove ParquetReader, filters, ParquetWriter, {what}"
-            yield from against(
-                f"{peer_name} ({language})",
-                (*PACKAGES, *WORD_PACKAGES[language]),
-                partial(_compared, part, language, load.rounds, peer_name, chain),
-            )
+    yield from both_chains(LOADS[settings.size], "datatrove ParquetReader, filters, ParquetWriter", _compared)
 
 
 def _compared(part: Corpus, language: str, rounds: int, peer_name: str, chain: Any) -> Comparison:

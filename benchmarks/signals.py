@@ -37,16 +37,20 @@ LOADS: dict[SizeName, Load] = {"full": Load(60_000, 2), "quick": Load(3_000, 1)}
 
 def run(settings: Settings) -> Iterator[Found]:
     """Both chains, for each language whose words datatrove can find here."""
-    load = LOADS[settings.size]
+    yield from both_chains(LOADS[settings.size], "datatrove filters", _compared)
+
+
+def both_chains(load: Load, peer: str, compared: Callable[..., Comparison]) -> Iterator[Found]:
+    """`compared(part, language, rounds, peer name, chain)` with early drops and with every document passing."""
     corpus = documents(load.bytes_of_language)
     for language in LANGUAGES:
         part = corpus.of(language)
         for what, chain in (("early drops", default_chain), ("every document passes", open_chain)):
-            peer_name = f"datatrove filters, {what}"
+            peer_name = f"{peer}, {what}"
             yield from against(
                 f"{peer_name} ({language})",
                 (*PACKAGES, *WORD_PACKAGES[language]),
-                partial(_compared, part, language, load.rounds, peer_name, chain),
+                partial(compared, part, language, load.rounds, peer_name, chain),
             )
 
 

@@ -28,6 +28,7 @@ from stages.block import Block, verify
 from stages.catalog import BLOCKS, block_reports, load, make_block
 from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
+from stages.listed import COMPLIANCE, RULES
 from stages.memory import LARGE_BYTES, give_back
 from stages.read import Origin, ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
@@ -35,9 +36,6 @@ from stages.rules import RulesConfig
 from stages.sources import Part, files_of, shard_parts
 from stages.stored_signals import StoredRules, StoredSignals
 from stages.takedown import takedown_filters
-
-COMPLIANCE = "compliance"
-RULES = "rules"
 
 
 class CleanWork:

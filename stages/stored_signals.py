@@ -21,6 +21,11 @@ from stages.rules import RulesConfig, Verdict, check, dropped_by, judge
 SIGNALS = "signals"
 
 
+def signals_file(file: Path) -> Path:
+    """Where the quality signals of a document shard lie, if there are any."""
+    return file.parent.parent / SIGNALS / file.name
+
+
 class StoredSignals:
     """The signals of one document shard."""
 
@@ -32,7 +37,7 @@ class StoredSignals:
     @classmethod
     def beside(cls, file: Path) -> StoredSignals | None:
         """Those of a document shard, if there are any."""
-        path = file.parent.parent / SIGNALS / file.name
+        path = signals_file(file)
         return cls(pq.read_table(path), str(path)) if path.is_file() else None
 
     def rows(self, names: Sequence[str]) -> list[int]:

@@ -32,6 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(message)
 
 
+@pytest.fixture
+def sandboxed() -> None:
+    """Skips where programs cannot be shut in; the reason says what is missing."""
+    from pipeline.core.errors import UserError
+    from pipeline.core.verify.sandbox import sandbox_command
+
+    try:
+        sandbox_command()
+    except UserError as error:
+        pytest.skip(error.what)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real documents; skips where there is none."""

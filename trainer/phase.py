@@ -9,12 +9,10 @@ Cost: that of the steps; a checkpoint's write and read every few.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,58 +42,11 @@ from trainer.parallel.ranks import ALONE, Ranks, start_ranks
 from trainer.parallel.sharding import shard
 from trainer.parallel.whole import put_state, whole_state
 from trainer.precision import set_precision
-from trainer.schedule import BatchSchedule, learning_rate_at
+from trainer.run import Run
+from trainer.schedule import learning_rate_at
 from trainer.throughput import memory_bytes, peak_flops, step_flops
 
-CHECKPOINTS_PER_SEGMENT = 3  # when not told: enough to lose a third of a short run at most
-MOST_STEPS_BETWEEN_CHECKPOINTS = 1000
-
-
 OnStep = Callable[[StepLine, int, int], None]  # (line, updates done in the segment, updates of the segment)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same over a segment."""
-
-    phase: PhaseConfig
-    plan: Plan
-    segment: Segment
-    folder: Path
-    execution: TrainExecution
-    first_row: int
-    rows: int  # of the segment, or of the stretch that a branch trains on
-    ranks: Ranks = ALONE
-
-    @property
-    def is_branch(self) -> bool:
-        return self.rows != self.segment.rows
-
-    @property
-    def batches(self) -> BatchSchedule:
-        """Rows of each update. A phase begins with its ramp; segments added to it have the full batch."""
-        phase = self.phase
-        ramp = phase.batch_ramp if self.segment.name == phase.name and not self.is_branch else ()
-        return BatchSchedule.of(self.rows, phase.context_tokens, phase.rows_per_batch, ramp)
-
-    @property
-    def steps(self) -> int:
-        """Updates of the segment; the last may be short of rows."""
-        return self.batches.steps
-
-    @property
-    def end(self) -> int:
-        """Position after the last row."""
-        return self.first_row + self.rows
-
-    def steps_done(self, position: int) -> int:
-        """Updates of the segment before `position`."""
-        return self.batches.steps_before(position - self.first_row)
-
-    @property
-    def checkpoint_every(self) -> int:
-        fitting = min(MOST_STEPS_BETWEEN_CHECKPOINTS, math.ceil(self.steps / CHECKPOINTS_PER_SEGMENT))
-        return self.execution.checkpoint_every_steps or fitting
 
 
 def train_segment(

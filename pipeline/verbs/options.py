@@ -19,3 +19,6 @@ Executor = Annotated[str, typer.Option("--executor", help="Where data steps run:
 Workers = Annotated[
     int, typer.Option("--workers", min=0, help="Worker processes at once; 0 = the file's, or one a core.")
 ]
+TrainedPhase = Annotated[
+    str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
+]

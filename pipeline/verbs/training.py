@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.verbs.options import Curriculum, Executor, Json, Overrides, Workers
+from pipeline.verbs.options import Curriculum, Executor, Json, Overrides, TrainedPhase, Workers
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -57,9 +57,7 @@ def train_segment(
 @app.command()
 def routing(
     config: Curriculum,
-    phase: Annotated[
-        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
-    ] = "",
+    phase: TrainedPhase = "",
     by: Annotated[str, typer.Option("--by", help="languages, domains or sources.")] = "languages",
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows of the phase's mix to read.")] = 32,
     set_: Overrides = None,
@@ -80,9 +78,7 @@ def routing(
 @app.command(name="eval")
 def evaluate(
     config: Curriculum,
-    phase: Annotated[
-        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
-    ] = "",
+    phase: TrainedPhase = "",
     set_: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -119,9 +115,7 @@ def generate(
 @app.command()
 def export(
     config: Curriculum,
-    phase: Annotated[
-        str, typer.Argument(metavar="[PHASE]", help="The phase whose last checkpoint to use; none = the last.")
-    ] = "",
+    phase: TrainedPhase = "",
     set_: Overrides = None,
 ) -> None:
     """Write a checkpoint in the transformers `exaone_moe` format, load it there and compare logits.

@@ -29,10 +29,10 @@ from stages.dedup.layout import DOCUMENTS
 from stages.dedup.methods import MinhashKeys, TextKeys, UrlKeys
 from stages.dedup.signatures import band_keys, compared_texts, signatures, text_buffers
 from stages.dedup.urls import canonical_url
+from stages.stored_signals import signals_file
 
 QUALITY_STEPS = 1_000_000  # a quality signal becomes an integer in these units
 NO_QUALITY = np.iinfo(np.int64).min + 1
-SIGNALS = "signals"
 HASH_BYTES = 16
 
 
@@ -81,11 +81,6 @@ def input_files(task: StepTask) -> list[Path]:
     if not files:
         raise InputError("no documents to deduplicate", where=task.name, fix="see what the steps before it dropped")
     return files
-
-
-def signals_file(file: Path) -> Path:
-    """Where the quality signals of a document shard lie, if there are any."""
-    return file.parent.parent / SIGNALS / file.name
 
 
 def _minhash(table: pa.Table, config: MinhashKeys) -> Signs:

@@ -27,10 +27,10 @@ from stages.clean_output import KEPT_SAMPLES, SAMPLE_BYTES, TableWriter, table_w
 from stages.dedup.batches import table_batches
 from stages.dedup.clusters import read_decisions
 from stages.dedup.layout import CLUSTERS
-from stages.dedup.sign import SIGNALS, input_files, signals_file
+from stages.dedup.sign import input_files
 from stages.dedup.signatures import text_bytes
-
-UNDETERMINED = "und"  # BCP-47, of a document whose language was never identified
+from stages.language import UNDETERMINED
+from stages.stored_signals import SIGNALS, signals_file
 
 
 class SurvivorsWork:

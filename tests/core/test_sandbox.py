@@ -12,13 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.verify import sandbox
 from pipeline.core.verify.sandbox import Limits, run_program, sandbox_command
 
-
-@pytest.fixture(autouse=True)
-def _needs_a_sandbox() -> None:
-    try:
-        sandbox_command()
-    except UserError as error:
-        pytest.skip(error.what)
+pytestmark = pytest.mark.usefixtures("sandboxed")
 
 
 def test_a_program_reads_and_prints() -> None:

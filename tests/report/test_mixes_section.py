@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mixes.overlap import shared_documents
-from mixes_page import tables_of
 from pipeline.report.gather import Gathered, gather
 from pipeline.report.mix_details import PhaseDetails, Piece, SampleRow
 from pipeline.report.mixes import mixes_section, times_seen
+from report_page import Page
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,8 @@ def test_repeats_are_those_of_the_statistics(gathered: Gathered) -> None:
 
 
 def test_overlap_and_audit_are_the_functions_own(store: Any, gathered: Gathered) -> None:
-    tables = tables_of(mixes_section(gathered))
+    page = Page(mixes_section(gathered))
+    tables = {caption: rows[1:] for caption, rows in page.tables.items()}  # without their headings
     first, second = store.plans["pretrain-1"], store.plans["extend-1"]
     shared = shared_documents((first, first.segments[0]), (second, second.segments[1]))
     rows = {row[1]: row for row in tables["Documents in both phases"]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
 import pytest
+from fault_server import FaultServer, running
 
 from pipeline.core.config import Config
 from pipeline.core.documents import document_id, table_from_rows, text_hash, write_documents
@@ -16,6 +17,12 @@ from pipeline.core.steps import StepOutput, StepTask
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 LANGUAGES = ("de", "en", "es", "ja", "ko", "vi")
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with running() as faults:
+        yield faults
 
 
 @dataclass(frozen=True)

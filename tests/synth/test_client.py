@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_server import SECRET, FaultServer, running
+from fault_server import SECRET, FaultServer
 
 import synth.client
 from pipeline.core.documents import read_documents
@@ -22,12 +22,6 @@ from synth.config import EndpointConfig, ThinkingConfig, endpoint_binding
 from synth.limits import Server, Slots
 from synth.store import ResponseStore
 from synth.thinking import WORK
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with running() as faults:
-        yield faults
 
 
 @pytest.fixture(autouse=True)

@@ -32,12 +32,6 @@ from synth.store import ResponseStore
 from synth.thinking import WORK
 
 
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with running() as faults:
-        yield faults
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synth.client, "FIRST_WAIT_SECONDS", 0.01)

@@ -10,22 +10,15 @@ from dataclasses import replace
 import pytest
 
 from pipeline.core.documents import read_documents
-from pipeline.core.errors import UserError
 from pipeline.core.steps import StepTask
-from pipeline.core.verify.sandbox import run_program, sandbox_command
+from pipeline.core.verify.sandbox import run_program
 from synth import programs
 from synth.config import LANGUAGES, PROGRAM_NAMES, ProgrammingConfig
 from synth.families.programs import PROGRAMS
 from synth.language import detect
 from synth.programs import WORK, judge, make_problem
 
-
-@pytest.fixture(autouse=True)
-def _needs_a_sandbox() -> None:
-    try:
-        sandbox_command()
-    except UserError as error:
-        pytest.skip(error.what)
+pytestmark = pytest.mark.usefixtures("sandboxed")
 
 
 def config(documents: int, **more: object) -> ProgrammingConfig:
