@@ -24,18 +24,21 @@ from pipeline.core.chat import RESERVED_IDS
 from pipeline.core.tokenizer import Tokenizer
 from trainer.architecture import ModelConfig, count_parameters
 from trainer.config import OptimizerConfig
-from trainer.generate import Continuation, SamplingConfig, generate, generate_drafting
+from trainer.drafting import generate_drafting
+from trainer.generate import Continuation, generate
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import build_optimizer
 from trainer.phase import load_model
 from trainer.presets import PRESETS
+from trainer.sampling import SamplingConfig
 
 NAME = "drafting"
 BYTES = 256
 ROW_TOKENS = 256
 ROWS = 8
 LEARNING_RATE = 3e-3
+DRAFTS = (1, 2, 3)
 TOKENIZER = "tokenizer.json"
 
 
@@ -63,41 +66,55 @@ def run(settings: Settings) -> Iterator[Found]:
     else:
         model, prompts, where = _given(settings.checkpoint, load)
     sampling = SamplingConfig(max_new_tokens=load.new_tokens)
+    where = f"{where}; {len(prompts)} prompts, {load.new_tokens} tokens each"
+    expected = [generate(model, [prompt], sampling)[0] for prompt in prompts]
+    for drafts in DRAFTS:
+        yield from _compared(model, prompts, sampling, drafts, load.rounds, where, expected)
 
+
+def _compared(
+    model: MoEModel,
+    prompts: list[list[int]],
+    sampling: SamplingConfig,
+    drafts: int,
+    rounds: int,
+    where: str,
+    expected: list[Continuation],
+) -> Iterator[Comparison]:
     def drafted() -> list[Continuation]:
-        return [generate_drafting(model, prompt, sampling) for prompt in prompts]
+        return [generate_drafting(model, [prompt], sampling, drafts)[0] for prompt in prompts]
 
     def plain() -> list[Continuation]:
         return [generate(model, [prompt], sampling)[0] for prompt in prompts]
 
-    continuations, expected = drafted(), plain()
+    continuations = drafted()
     equal = [one.token_ids for one in continuations] == [one.token_ids for one in expected]
     tokens = sum(len(one.token_ids) for one in continuations)
-    drafts = sum(one.drafted for one in continuations)
-    accepted = sum(one.accepted for one in continuations)
+    passes, proposed, accepted = (
+        sum(getattr(one, name) for one in continuations) for name in ("passes", "drafted", "accepted")
+    )
     # The first token of each continuation comes from reading the prompt, on both sides.
     new_tokens = tokens - len(prompts)
     share = draft_share(model.config, model.vocabulary_size)
-    per_forward = new_tokens / (drafts * (1 + share))
-    where = f"{where}; {len(prompts)} prompts, {load.new_tokens} tokens each"
+    per_forward = new_tokens / (passes + proposed * share)
+    what = f"{drafts} draft{'s' if drafts > 1 else ''} a pass"
     yield Comparison(
         NAME,
-        "greedy, tokens a forward-equivalent",
+        f"greedy, {what}, tokens a forward-equivalent",
         "tokens/forward",
         Spread.of([per_forward]),
         Spread.of([1.0]),
         "plain generation",
         where,
         equal=equal,
-        quality_ours=accepted / drafts,
+        quality_ours=accepted / proposed,
         quality="drafts accepted",
-        notes={"draft_share_of_forward": share, "drafted": drafts},
+        notes={"draft_share_of_forward": share, "drafted": proposed, "tokens_a_pass": new_tokens / passes},
     )
-    seconds = interleaved([drafted, plain], load.rounds)
+    seconds = interleaved([drafted, plain], rounds)
     ours, theirs = (Spread.rate(tokens, found) for found in seconds)
-    yield Comparison(
-        NAME, "greedy, one prompt at a time", "tokens/s", ours, theirs, "plain generation", where, equal=equal
-    )
+    what = f"greedy, {what}, one prompt at a time"
+    yield Comparison(NAME, what, "tokens/s", ours, theirs, "plain generation", where, equal=equal)
 
 
 def draft_share(config: ModelConfig, vocabulary_size: int) -> float:

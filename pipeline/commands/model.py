@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.commands.plan import print_json
 from pipeline.commands.terminal import console, table
@@ -99,18 +100,24 @@ def evaluate_phase(config: Path, phase: str, overrides: Sequence[str], *, as_jso
 
 
 def continue_text(
-    config: Path, prompt: str, phase: str, tokens: int, temperature: float, seed: int, overrides: Sequence[str]
+    config: Path, prompt: str, phase: str, sampling: Mapping[str, Any], drafts: int, overrides: Sequence[str]
 ) -> None:
-    """Print the prompt's continuation on stdout."""
-    from trainer.generate import SamplingConfig, generate
+    """Print the prompt's continuation on stdout; with drafts, on stderr how many of them held."""
+    from trainer.drafting import generate_drafting
+    from trainer.generate import generate
     from trainer.phase import load_model
+    from trainer.sampling import SamplingConfig
 
     found = trained(config, phase, overrides)
     model, _ = load_model(found.checkpoint)
-    stop = (found.tokenizer.eos_id,)
-    sampling = SamplingConfig(max_new_tokens=tokens, temperature=temperature, seed=seed, stop_token_ids=stop)
-    (continuation,) = generate(model, [found.tokenizer.encode(prompt)], sampling)
-    print(found.tokenizer.decode([token for token in continuation.token_ids if token != found.tokenizer.eos_id]))
+    how = SamplingConfig(**sampling, stop_token_ids=(found.tokenizer.eos_id,))
+    prompts = [found.tokenizer.encode(prompt)]
+    (made,) = generate_drafting(model, prompts, how, drafts) if drafts else generate(model, prompts, how)
+    print(found.tokenizer.decode([token for token in made.token_ids if token != found.tokenizer.eos_id]))
+    if drafts:
+        console.print(
+            f"{len(made.token_ids)} tokens in {made.passes} passes; {made.accepted} of {made.drafted} drafts held"
+        )
 
 
 def export_phase(config: Path, phase: str, overrides: Sequence[str]) -> None:

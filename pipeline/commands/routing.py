@@ -1,36 +1,54 @@
-"""`seodang routing`: which experts of a trained phase serve which language, domain or source of its own mix."""
+"""`seodang routing`: which experts of a trained phase serve which language, domain or source of its own mix.
+
+Writes `STORE/routing/PHASE-KIND.json`, which the report shows; the checkpoint that was analysed is named in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.commands.model import trained
-from pipeline.commands.terminal import console, table
+from pipeline.commands.model import Trained, trained
+from pipeline.commands.terminal import console, progress_bars, table
+from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import write_json
 from pipeline.core.plans import read_plan
 from pipeline.core.record import read_record
+from pipeline.core.runlog import ROUTING
+
+ROWS_AT_ONCE = 4
+LAST, ALL = "last", "all"
 
 
-def show_routing(config: Path, phase: str, kind: str, rows: int, overrides: Sequence[str]) -> None:
-    """A line a sparse layer; everything, and what each expert of the last layer is worth, in `routing/PHASE.json`."""
+def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, overrides: Sequence[str]) -> None:
+    """Print a line a sparse layer and write everything. `without` is a layer, `last` or `all`: whose experts to take out.
+
+    Raises `InputError` for an unknown kind or a layer that has no experts.
+    """
     from trainer.data import BatchReader
-    from trainer.evals.routing import layer_use, loss_without
+    from trainer.evals.routing import KINDS, layer_use, loss_without
     from trainer.phase import load_model
 
+    if kind not in KINDS:
+        raise unknown_name("kind of group", kind, KINDS, where="--by")
     found = trained(config, phase, overrides)
-    graph = found.opened.graph
-    record = read_record(graph.node(f"train.{found.phase}").folder)
-    plan = read_plan(graph.store, graph.store / record.facts["mix_folders"][-1])
+    store = found.opened.graph.store
+    plan = read_plan(store, store / _mix_folder(found))
     segment = plan.segments[-1]
-    model, _ = load_model(found.checkpoint)
+    model, info = load_model(found.checkpoint)
+    removed = _layers(without, list(model.sparse_layers()))
     reader = BatchReader(plan, "cpu")
     end = segment.first_row + min(rows, segment.rows)
-    batches = [reader.batch(at, min(4, end - at)) for at in range(segment.first_row, end, 4)]
-    names, layers = layer_use(model, batches, kind)
-    worth = loss_without(model, batches[:1], layers[-1].layer)
-    path = graph.store / "routing" / f"{found.phase}-{kind}.json"
-    path.parent.mkdir(exist_ok=True)
+    starts = range(segment.first_row, end, ROWS_AT_ONCE)
+    batches = [reader.batch(at, min(ROWS_AT_ONCE, end - at)) for at in starts]
+    try:
+        names, layers = layer_use(model, batches, kind)
+    except ValueError as error:
+        raise InputError(str(error), where="--by", fix=f"use another of {', '.join(KINDS)}") from None
+    with progress_bars() as bars:
+        bar = bars.add_task("taking out experts", total=len(removed) * model.config.num_experts)
+        worth = {layer: loss_without(model, batches[:1], layer, lambda: bars.advance(bar)) for layer in removed}
     content = [
         {
             "layer": each.layer,
@@ -38,16 +56,38 @@ def show_routing(config: Path, phase: str, kind: str, rows: int, overrides: Sequ
             "interval": [each.low, each.high],
             "share_by_group": dict(zip(names, each.share_GE.tolist(), strict=True)),
             "together": each.together_EE.tolist(),
+            "loss_without": worth[each.layer].tolist() if each.layer in worth else None,
         }
         for each in layers
     ]
-    write_json(path, {"phase": found.phase, "kind": kind, "layers": content, "loss_without": worth.tolist()})
-    lines = []
-    for each in layers:
-        busiest = [
-            f"{name} {share.argmax()} ({share.max():.0%})" for name, share in zip(names, each.share_GE, strict=True)
-        ]
-        bits = f"{each.specialisation:.3f} ({each.low:.3f} to {each.high:.3f})"
-        lines.append((each.layer, bits, ", ".join(busiest)))
+    path = store / ROUTING / f"{found.phase}-{kind}.json"
+    facts: dict[str, Any] = {"phase": found.phase, "kind": kind, "checkpoint": info.identity, "step": info.step}
+    write_json(path, {**facts, "segment": segment.name, "rows": end - segment.first_row, "layers": content})
+    lines = [
+        (each.layer, f"{each.specialisation:.3f} ({each.low:.3f} to {each.high:.3f})", _busiest(names, each.share_GE))
+        for each in layers
+    ]
     console.print(table(f"Experts by {kind}, {found.phase}", ("layer", "bits (95%)", "busiest expert"), lines))
     console.print(f"written: [bold]{path}[/bold]")
+
+
+def _mix_folder(found: Trained) -> str:
+    return read_record(found.opened.graph.node(f"train.{found.phase}").folder).facts["mix_folders"][-1]
+
+
+def _layers(without: str, sparse: list[int]) -> list[int]:
+    if without == ALL:
+        return sparse
+    if without == LAST:
+        return sparse[-1:]
+    if without.isdigit() and int(without) in sparse:
+        return [int(without)]
+    names = ", ".join(map(str, sparse))
+    raise InputError(
+        f"no layer `{without}` with experts", where="--without", fix=f"use {LAST}, {ALL} or one of {names}"
+    )
+
+
+def _busiest(names: Sequence[str], share_GE: Any) -> str:
+    pairs = zip(names, share_GE, strict=True)
+    return ", ".join(f"{name} {share.argmax()} ({share.max():.0%})" for name, share in pairs)

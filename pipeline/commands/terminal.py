@@ -74,6 +74,13 @@ def _summary(record: Record) -> str:
 
 @contextmanager
 def progress() -> Generator[TerminalProgress]:
+    with progress_bars() as bars:
+        yield TerminalProgress(bars)
+
+
+@contextmanager
+def progress_bars() -> Generator[Progress]:
+    """Bars that go when their work is done."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -82,4 +89,4 @@ def progress() -> Generator[TerminalProgress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        yield TerminalProgress(bars)
+        yield bars

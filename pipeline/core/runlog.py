@@ -3,6 +3,7 @@
 `train.jsonl`   one `StepLine` a training step
 `gate-K.json`   the gate after round K of a phase: NIAH grid, short-context losses, verdict
 `eval.json`     evaluations asked for with `seodang eval`
+`STORE/routing/PHASE-KIND.json`  what `seodang routing` found about a phase's last checkpoint
 
 A line is written and flushed after the step's update. After a kill the log may hold steps beyond the checkpoint that
 the run resumes from: `RunLog.open` cuts it back to the resumed step, so that no step ever stands in it twice.
@@ -19,6 +20,7 @@ import orjson
 
 RUNLOG_VERSION = 1
 TRAIN_LOG = "train.jsonl"
+ROUTING = "routing"  # folder below the store
 
 
 @dataclass(frozen=True)

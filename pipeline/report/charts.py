@@ -20,6 +20,7 @@ MUTED = -1
 MOST_POINTS = 1000  # a line of them is about as wide as a screen
 LABEL_CHARACTERS = 26
 BAR_PIXELS = 30  # height of one horizontal bar
+MOST_WRITTEN_CELLS = 16  # side by side in a heat map with their values in them
 FRAME_PIXELS = 150  # legend, axis and its title
 
 
@@ -156,6 +157,30 @@ def heat_map(
     )
     figure.update_xaxes(title=x_title, type="category", showgrid=False)
     figure.update_yaxes(title=y_title, type="category", showgrid=False)
+    return figure
+
+
+def intensity_map(
+    z: Sequence[Sequence[float | None]], x: Sequence[str], y: Sequence[str], x_title: str, y_title: str, shown: str
+) -> go.Figure:
+    """Values of any size as colours, from the least to the largest; [y][x], the first row on top.
+
+    `shown` is plotly's format of a value, as in "%{z:.1%}"; it stands in the cells where there is room.
+    """
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=[list(row) for row in z],
+        x=list(x),
+        y=list(y),
+        texttemplate=shown if len(x) <= MOST_WRITTEN_CELLS else None,
+        hovertemplate=f"{label(y_title)} %{{y}}, {label(x_title)} %{{x}}: {shown}<extra></extra>",
+        xgap=1,
+        ygap=1,
+        showscale=len(x) > MOST_WRITTEN_CELLS,
+        colorbar={"thickness": 12, "tickformat": ".1%" if "%}" in shown else ".3f"},
+    )
+    figure.update_xaxes(title=x_title, type="category", showgrid=False)
+    figure.update_yaxes(title=y_title, type="category", showgrid=False, autorange="reversed")
     return figure
 
 

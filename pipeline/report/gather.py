@@ -19,7 +19,7 @@ from pipeline.core.files import read_json
 from pipeline.core.plans import Segment, read_plan
 from pipeline.core.provenance import SourceCard
 from pipeline.core.record import Record, finished, read_record
-from pipeline.core.runlog import read_lines
+from pipeline.core.runlog import ROUTING, read_lines
 from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
 from pipeline.report.data_card import data_card
@@ -104,6 +104,7 @@ class Gathered:
     cards: Mapping[str, SourceCard]  # by source
     details: tuple[PhaseDetails, ...] = ()  # of the planned phases' mixes
     tokenizer_report: Mapping[str, Any] | None = None  # of `seodang tokenizer report`
+    routing: tuple[Mapping[str, Any], ...] = ()  # of `seodang routing`, in the order of the phases
 
     def record(self, name: str) -> Record | None:
         """The record of the step `name`, when there is such a step and it is finished."""
@@ -139,7 +140,7 @@ def gather(
     ]
     tokenizer = graph.nodes.get(TOKENIZER)
     details = phase_details(store, planned, tokenizer.folder if tokenizer else None)
-    return Gathered(steps, tuple(found), known, details, read_report(store))
+    return Gathered(steps, tuple(found), known, details, read_report(store), _routing(store, phases))
 
 
 def _carded(
@@ -208,6 +209,12 @@ def gather_phase(store: Path, view: PhaseView) -> PhaseFacts:
     for line in lines:
         rows[line["segment"]] += line["rows"]
     return PhaseFacts(view, tuple(_segment(store, folder, rows) for folder in view.segments), lines, gates)
+
+
+def _routing(store: Path, phases: Sequence[PhaseView]) -> tuple[Mapping[str, Any], ...]:
+    order = [view.name for view in phases]
+    found = [read_json(path) for path in sorted((store / ROUTING).glob("*.json"))]
+    return tuple(sorted((one for one in found if one["phase"] in order), key=lambda one: order.index(one["phase"])))
 
 
 def _segment(store: Path, folder: str, rows_by_segment: Mapping[str, int]) -> SegmentFacts:

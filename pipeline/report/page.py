@@ -25,6 +25,7 @@ from pipeline.report.losses import losses_section
 from pipeline.report.markup import Markup, tag
 from pipeline.report.mixes import mixes_section
 from pipeline.report.needles import needles_section
+from pipeline.report.routing import routing_section
 from pipeline.report.summary import summary_section
 from pipeline.report.tokenizer import tokenizer_section
 
@@ -39,6 +40,7 @@ SECTIONS = (
     ("mixes", "Overlap", mixes_section),
     ("losses", "Training", losses_section),
     ("gates", "Gates", needles_section),
+    ("routing", "Experts", routing_section),
     ("tokenizer", "Tokenizer", tokenizer_section),
     ("card", "Data card", card_section),
 )

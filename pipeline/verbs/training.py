@@ -60,19 +60,18 @@ def routing(
     phase: TrainedPhase = "",
     by: Annotated[str, typer.Option("--by", help="languages, domains or sources.")] = "languages",
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows of the phase's mix to read.")] = 32,
+    without: Annotated[
+        str, typer.Option("--without", help="Layer whose experts are taken out one by one: last, all or its number.")
+    ] = "last",
     set_: Overrides = None,
 ) -> None:
     """Which experts serve which language, domain or source, with confidence.
 
-    Example: seodang routing configs/quickstart.yaml base --by domains
+    Example: seodang routing configs/quickstart.yaml pretrain-3 --by domains
     """
     from pipeline.commands.routing import show_routing
-    from pipeline.core.errors import unknown_name
 
-    kinds = ["languages", "domains", "sources"]
-    if by not in kinds:
-        raise unknown_name("kind of group", by, kinds)
-    show_routing(config, phase, by, rows, set_ or [])
+    show_routing(config, phase, by, rows, without, set_ or [])
 
 
 @app.command(name="eval")
@@ -100,16 +99,24 @@ def generate(
     ] = "",
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens to add at most.")] = 64,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 = greedy.")] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option("--top-p", min=0.01, max=1.0, help="Share of probability to draw from, likeliest first."),
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    drafts: Annotated[
+        int, typer.Option("--drafts", min=0, help="Tokens a pass that the model's MTP module proposes; 0 = none.")
+    ] = 0,
     set_: Overrides = None,
 ) -> None:
     """Continue a text with a trained checkpoint.
 
-    Example: seodang generate configs/quickstart.yaml "def main(" --tokens 40
+    Example: seodang generate configs/quickstart.yaml "def main(" --tokens 40 --drafts 2
     """
     from pipeline.commands.model import continue_text
 
-    continue_text(config, prompt, phase, tokens, temperature, seed, set_ or [])
+    sampling = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    continue_text(config, prompt, phase, sampling, drafts, set_ or [])
 
 
 @app.command()

@@ -286,7 +286,8 @@ def test_the_tokenizer_comes_along(model: MoEModel, config: ModelConfig, tmp_pat
 
 
 def test_the_same_greedy_text_comes_out_there(model: MoEModel, config: ModelConfig, tmp_path: Path) -> None:
-    from trainer.generate import SamplingConfig, generate
+    from trainer.generate import generate
+    from trainer.sampling import SamplingConfig
 
     export_to_transformers(model, config, None, tmp_path / "out")
     theirs = their_model(tmp_path / "out")

@@ -1,5 +1,7 @@
 """Cached generation against full forward passes; drafts that change nothing but the speed."""
 
+from random import Random
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,10 +9,28 @@ from torch import Tensor
 from pipeline.core.errors import UserError
 from trainer import generate as generation
 from trainer.config import ModelConfig, OptimizerConfig
-from trainer.generate import SamplingConfig, generate, generate_drafting
+from trainer.drafting import generate_drafting
+from trainer.generate import generate
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import build_optimizer
+from trainer.sampling import SamplingConfig
+
+KNOWN_TEXT = torch.tensor([[(i * i + i // 3) % 16 for i in range(48)]] * 2) % 12
+
+
+@pytest.fixture
+def learnt(config: ModelConfig) -> MoEModel:
+    """A model that knows `KNOWN_TEXT`, its MTP module too."""
+    model = build_model(config.replaced(mtp_loss=0.5), 16, seed=0)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    optimizer.set_learning_rate(1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        documents = torch.zeros_like(KNOWN_TEXT)
+        compute_losses(model, KNOWN_TEXT, documents, torch.ones_like(KNOWN_TEXT, dtype=torch.bool)).total.backward()
+        optimizer.step()
+    return model
 
 
 def full_logits(model: MoEModel, token_ids: list[int]) -> Tensor:
@@ -27,39 +47,47 @@ def prompts_of(model: MoEModel, *lengths: int) -> list[list[int]]:
 def test_cached_logits_are_those_of_a_full_pass(model: MoEModel, steps: list[int]) -> None:
     model.double().eval()
     (tokens,) = prompts_of(model, 30)
-    cache = model.new_cache()
+    cache = model.new_cache(torch.zeros(1, dtype=torch.int64))
     with torch.no_grad():
-        hidden = [
-            model.forward_cached(piece[None], torch.zeros(1, dtype=torch.int64), cache)
-            for piece in torch.tensor(tokens).split(steps)
-        ]
+        hidden = [model.forward_cached(piece[None], cache) for piece in torch.tensor(tokens).split(steps)]
         logits = model.logits(torch.cat(hidden, dim=1))[0]
         torch.testing.assert_close(logits, full_logits(model, tokens))
 
 
 def test_sliding_layers_keep_their_window_only(model: MoEModel, config: ModelConfig) -> None:
-    cache = model.eval().new_cache()
+    cache = model.eval().new_cache(torch.zeros(1, dtype=torch.int64))
     with torch.no_grad():
         for _ in range(60):
-            model.forward_cached(torch.tensor([[3]]), torch.zeros(1, dtype=torch.int64), cache)
-    slots = [layer.key_values.shape[2] for layer in cache if layer.key_values is not None]
+            model.forward_cached(torch.tensor([[3]]), cache)
+    slots = [layer.key_values.shape[2] for layer in cache.layers if layer.key_values is not None]
     assert slots[:3] == [config.window_tokens] * 3
     assert slots[3] >= 60
 
 
-def test_a_taken_back_token_leaves_no_trace(model: MoEModel) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_that_take_back_what_they_like_leave_no_trace(model: MoEModel, seed: int) -> None:
+    """Steps of 1 to 6 tokens, of which each row keeps as many as it will: logits are those of a full pass."""
     model.double().eval()
-    (tokens,) = prompts_of(model, 40)
-    padding = torch.zeros(1, dtype=torch.int64)
-    cache = model.new_cache()
-    logits = []
+    padding = [0, 3, 7]
+    texts = [text[pad:] for text, pad in zip(prompts_of(model, 40, 40, 40), padding, strict=True)]
+    ids = [[0] * pad + text for pad, text in zip(padding, texts, strict=True)]
+    cache = model.new_cache(torch.tensor(padding))
+    random = Random(seed)
     with torch.no_grad():
-        for token in tokens:  # each step sees the token and a wrong draft, which is taken back
-            hidden = model.forward_cached(torch.tensor([[token, (token + 1) % 160]]), padding, cache)
-            for layer_cache in cache:
-                layer_cache.take_back(1)
-            logits.append(model.logits(hidden[:, 0])[0])
-        torch.testing.assert_close(torch.stack(logits), full_logits(model, tokens))
+        hidden = model.forward_cached(torch.tensor([row[:8] for row in ids]), cache)
+        logits = [list(model.logits(hidden[row, padding[row] :])) for row in range(3)]
+        while min(cache.end_positions) < 30:
+            tokens = random.randint(1, 6)
+            kept = [random.randint(0, min(tokens, 40 - end)) for end in cache.end_positions]
+            places = list(zip(ids, cache.end_positions, kept, strict=True))
+            read = [[*row[end : end + count], *[159] * (tokens - count)] for row, end, count in places]
+            hidden = model.forward_cached(torch.tensor(read), cache)
+            cache.take_back([tokens - count for count in kept])
+            for row, count in enumerate(kept):
+                logits[row] += model.logits(hidden[row, :count])
+        for text, found in zip(texts, logits, strict=True):
+            # Turns are float32, and behind padding they are those of other positions.
+            torch.testing.assert_close(torch.stack(found), full_logits(model, text)[: len(found)], rtol=0, atol=2e-6)
 
 
 def test_rows_of_a_batch_are_independent(model: MoEModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,27 +127,36 @@ def test_sampling_is_seeded_and_top_p_cuts_the_tail(model: MoEModel) -> None:
 def test_drafting_gives_the_same_greedy_text(model: MoEModel, length: int) -> None:
     (prompt,) = prompts_of(model, length)
     sampling = SamplingConfig(max_new_tokens=25)
-    drafted = generate_drafting(model, prompt, sampling)
+    (drafted,) = generate_drafting(model, [prompt], sampling)
     assert drafted.token_ids == generate(model, [prompt], sampling)[0].token_ids
     stop = drafted.token_ids[13]
     stopping = sampling.replaced(stop_token_ids=(stop,))
-    assert generate_drafting(model, prompt, stopping).token_ids == generate(model, [prompt], stopping)[0].token_ids
+    assert generate_drafting(model, [prompt], stopping)[0].token_ids == generate(model, [prompt], stopping)[0].token_ids
 
 
-def test_a_trained_drafter_is_accepted(config: ModelConfig) -> None:
-    """On a text it has learned, drafts are kept and the text is the same."""
-    model = build_model(config.replaced(mtp_loss=0.5), 16, seed=0)
-    optimizer = build_optimizer(model, OptimizerConfig())
-    optimizer.set_learning_rate(1e-2)
-    ids = torch.tensor([[(i * i + i // 3) % 16 for i in range(48)]] * 2) % 12
-    for _ in range(60):
-        optimizer.zero_grad()
-        compute_losses(model, ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)).total.backward()
-        optimizer.step()
+@pytest.mark.parametrize("drafts", [1, 2, 4])
+def test_rows_of_a_drafted_batch_go_on_at_their_own_speed(learnt: MoEModel, drafts: int) -> None:
+    """A text the model knows by heart beside texts it does not: each is what plain generation gives."""
+    prompts = [KNOWN_TEXT[0, :10].tolist(), *prompts_of(learnt, 3, 21)]
     sampling = SamplingConfig(max_new_tokens=30)
-    drafted = generate_drafting(model, ids[0, :10].tolist(), sampling)
-    assert drafted.token_ids == generate(model, [ids[0, :10].tolist()], sampling)[0].token_ids
-    assert drafted.accepted / drafted.drafted > 0.6
+    drafted = generate_drafting(learnt, prompts, sampling, drafts)
+    plain = generate(learnt, prompts, sampling)
+    assert [one.token_ids for one in drafted] == [one.token_ids for one in plain]
+    known, *unknown = drafted
+    assert known.accepted / known.drafted > max(one.accepted / one.drafted for one in unknown)
+    assert known.passes < plain[0].passes == 29
+    for one in drafted:
+        assert one.passes * drafts == one.drafted
+        assert one.passes + one.accepted in (
+            29,
+            30,
+        )  # a step gives its drafts that hold and, but for the last, one more
+
+
+def test_further_drafts_save_passes(learnt: MoEModel) -> None:
+    prompt = [KNOWN_TEXT[0, :10].tolist()]
+    passes = [generate_drafting(learnt, prompt, SamplingConfig(max_new_tokens=30), n)[0].passes for n in (1, 3)]
+    assert passes[1] < passes[0] < 20
 
 
 def exact_distribution(model: MoEModel, prompt: list[int], tokens: int) -> Tensor:
@@ -141,12 +178,13 @@ def test_sampled_texts_have_the_exact_distribution_drafted_or_not(config: ModelC
     samples = 1000
     sampling = SamplingConfig(max_new_tokens=3, temperature=1.0)
     plain = [c.token_ids for c in generate(model, [[1, 2]] * samples, sampling)]
-    drafted = [generate_drafting(model, [1, 2], sampling.replaced(seed=seed)) for seed in range(samples)]
-    accepted = sum(c.accepted for c in drafted) / sum(c.drafted for c in drafted)
-    assert 0.1 < accepted < 0.9  # both branches are taken
+    drafted = generate_drafting(model, [[1, 2]] * samples, sampling)
+    further = generate_drafting(model, [[1, 2]] * samples, sampling.replaced(seed=1), drafts=2)
+    for found in (drafted, further):
+        assert 0.1 < sum(c.accepted for c in found) / sum(c.drafted for c in found) < 0.9  # both branches are taken
     expected = samples * exact_distribution(model, [1, 2], 3).flatten()
     assert expected.min() > 5
-    for texts in (plain, [c.token_ids for c in drafted]):
+    for texts in (plain, *([c.token_ids for c in found] for found in (drafted, further))):
         cells = torch.tensor([(a * 3 + b) * 3 + c for a, b, c in texts])
         seen = torch.bincount(cells, minlength=27)
         # 26 degrees of freedom: 54 is exceeded once in a thousand when the distributions are equal; seeds are fixed.
@@ -162,7 +200,9 @@ def test_bad_prompts_are_named(model: MoEModel, config: ModelConfig) -> None:
         generate(model, [[160]], SamplingConfig())
     without = build_model(config.replaced(mtp_layers=0), 160, seed=0)
     with pytest.raises(UserError, match="MTP"):
-        generate_drafting(without, [1], SamplingConfig())
+        generate_drafting(without, [[1]], SamplingConfig())
+    with pytest.raises(UserError, match="at least 1"):
+        generate_drafting(model, [[1]], SamplingConfig(), drafts=0)
 
 
 def test_generation_restores_the_training_mode(model: MoEModel) -> None:

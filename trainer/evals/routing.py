@@ -10,7 +10,7 @@ Shapes: R rows, T tokens, k experts a token, G groups, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from trainer.metrics import TokenGroups
 from trainer.model.model import MoEModel
 from trainer.model.moe import Routing
 
+KINDS = ("languages", "domains", "sources")
 RESAMPLES = 200
 INTERVAL = (2.5, 97.5)  # percent
 
@@ -43,7 +44,7 @@ class LayerUse:
 
 
 def layer_use(model: MoEModel, batches: Sequence[TrainingBatch], kind: str) -> tuple[list[str], list[LayerUse]]:
-    """The groups' names, and each sparse layer; `kind` is "languages", "domains" or "sources".
+    """The names of the groups that have tokens here, and each sparse layer; `kind` is one of `KINDS`.
 
     Raises ValueError when no token has a group of that kind.
     """
@@ -63,19 +64,20 @@ def layer_use(model: MoEModel, batches: Sequence[TrainingBatch], kind: str) -> t
                 used = np.zeros((int(known.sum()), experts), np.int64)
                 np.put_along_axis(used, chosen_RTk[row][known], 1, axis=1)
                 pairs[layer] += used.T @ used
-    if not names or not any(count.sum() for count in counts[layers[0]]):
+    seen = [place for place in range(len(names)) if any(count[place].any() for count in counts[layers[0]])]
+    if not seen:
         raise ValueError(f"no token of these rows has one of {kind}")
     found = []
     for layer in layers:
-        rows_RGE = np.stack(counts[layer])
+        rows_RGE = np.stack(counts[layer])[:, seen]
         generator = np.random.default_rng(layer)
         drawn = generator.integers(len(rows_RGE), size=(RESAMPLES, len(rows_RGE)))
         low, high = np.percentile([specialisation(rows_RGE[each].sum(0)) for each in drawn], INTERVAL)
         total_GE = rows_RGE.sum(0)
-        share_GE = total_GE / np.maximum(total_GE.sum(1, keepdims=True), 1)
+        share_GE = total_GE / total_GE.sum(1, keepdims=True)
         together_EE = pairs[layer] / np.maximum(np.diag(pairs[layer])[:, None], 1)
         found.append(LayerUse(layer, share_GE, specialisation(total_GE), float(low), float(high), together_EE))
-    return names, found
+    return [names[place] for place in seen], found
 
 
 def specialisation(counts_GE: np.ndarray) -> float:
@@ -91,8 +93,10 @@ def specialisation(counts_GE: np.ndarray) -> float:
     return bits - float((groups - 1) * (experts - 1) / (2 * total * np.log(2)))
 
 
-def loss_without(model: MoEModel, batches: Sequence[TrainingBatch], layer: int) -> np.ndarray:
-    """[E] nats a token by which the loss rises when expert e of a layer may not be chosen."""
+def loss_without(
+    model: MoEModel, batches: Sequence[TrainingBatch], layer: int, told: Callable[[], object] = lambda: None
+) -> np.ndarray:
+    """[E] nats a token by which the loss rises when expert e of a layer may not be chosen; `told` after each expert."""
     router = model.sparse_layers()[layer].router
     before, rises = router.expert_bias.clone(), []
     with evaluating(model):
@@ -103,6 +107,7 @@ def loss_without(model: MoEModel, batches: Sequence[TrainingBatch], layer: int) 
                 rises.append(_loss(model, batches) - whole)
             finally:
                 router.expert_bias.copy_(before)
+            told()
     return np.array(rises)
 
 

@@ -52,10 +52,12 @@ class Attention(nn.Module):
         return self.output(mixed.flatten(2))
 
     def forward_cached(self, x_BMC: Tensor, step: DecodeStep, cache: LayerCache) -> Tensor:
-        q, k, v = self._project(x_BMC, step.rope)
-        keys, values = cache.append(k, v)
-        mask = _step_mask(q.shape[1], keys.shape[1], step, self.window_tokens)
-        return self.output(_attend(q, keys, values, mask).flatten(2))
+        # Rows stand at different positions: as one long row, each token has its own turn.
+        heads = self._project(x_BMC.flatten(0, 1)[None], step.rope)
+        q, k, v = (each[0].unflatten(0, x_BMC.shape[:2]) for each in heads)
+        slots = step.slots[self.window_tokens]
+        keys, values = cache.append(k, v, slots)
+        return self.output(_attend(q, keys, values, slots.mask_B1MS).flatten(2))
 
     def _project(self, x_BTC: Tensor, rope: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B,T,H,D] and keys, values [B,T,K,D], normed and turned."""
@@ -132,19 +134,6 @@ def piece_attention(
 def _nothing(*projected: Tensor) -> Tensor:
     """Zeros that keep their place in the graph: processes wait for each other's gradients, be they zero."""
     return projected[0] * 0 + sum(heads.sum() * 0 for heads in projected)
-
-
-def _step_mask(new_tokens: int, slots: int, step: DecodeStep, window_tokens: int | None) -> Tensor:
-    """[B, 1, M, S] bool: not in the future, within the window, not left padding (but always itself)."""
-    device = step.padding_B.device
-    last_position = step.first_position + new_tokens - 1
-    key = last_position - slots + 1 + torch.arange(slots, device=device)
-    query = (step.first_position + torch.arange(new_tokens, device=device))[:, None]
-    near = key <= query
-    if window_tokens is not None:
-        near = near & (query - key < window_tokens)
-    valid_BMS = near & (key >= step.padding_B[:, None, None])
-    return (valid_BMS | (key == query))[:, None]
 
 
 def _attend(q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, mask: Tensor) -> Tensor:

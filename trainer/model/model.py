@@ -14,13 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.core.rng import derive_seed
 from trainer.architecture import ModelConfig
 from trainer.model.block import Block
-from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.cache import DecodeCache
 from trainer.model.exchange import ContextShare
 from trainer.model.layout import RowLayout, row_layout, shared_row_layout
 from trainer.model.linear import Linear, RMSNorm
 from trainer.model.moe import MoE, RoutingStatistics
 from trainer.model.mtp import MTPModule
-from trainer.model.rope import rotary_tables
 
 # Which layers make their activations again in the backward pass instead of keeping them.
 Recompute = Literal["none", "sparse", "blocks"]
@@ -119,26 +118,25 @@ class MoEModel(nn.Module):
         """The tokens' embeddings in the activations' precision, which every later product follows."""
         return self.embedding(token_ids).to(self.activation_dtype or self.embedding.weight.dtype)
 
-    def new_cache(self) -> list[LayerCache]:
-        """An empty cache for `forward_cached`, one entry a layer."""
-        return [
-            LayerCache(self.config.window_tokens if kind == "sliding_attention" else None)
-            for kind in self.config.layer_types
-        ]
+    def new_cache(self, padding_B: Tensor) -> DecodeCache:
+        """An empty cache for `forward_cached`; `padding_B` int64 is how many of each row's first tokens are padding."""
+        config = self.config
+        kinds = config.layer_types
+        windows = [config.window_tokens if kind == "sliding_attention" else None for kind in kinds]
+        return DecodeCache(windows, config.head_dim, config.rope_theta, padding_B)
 
-    def decode_step(self, first_position: int, new_tokens: int, padding_B: Tensor) -> DecodeStep:
-        positions = torch.arange(first_position, first_position + new_tokens, device=padding_B.device)
-        rope = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
-        return DecodeStep(first_position, rope, padding_B)
+    def new_mtp_cache(self, padding_B: Tensor) -> DecodeCache:
+        """An empty cache for the MTP module's one global layer."""
+        return DecodeCache([None], self.config.head_dim, self.config.rope_theta, padding_B)
 
-    def forward_cached(self, token_ids_BM: Tensor, padding_B: Tensor, cache: list[LayerCache]) -> Tensor:
+    def forward_cached(self, token_ids_BM: Tensor, cache: DecodeCache) -> Tensor:
         """Hidden states [B,M,C] after the final norm of M new tokens, which are added to the cache.
 
-        `padding_B` int64 is how many of each row's first tokens are padding. Holds a mask of M x (tokens so far).
+        Holds a mask of M x (tokens so far).
         """
-        step = self.decode_step(cache[0].end_position, token_ids_BM.shape[1], padding_B)
+        step = cache.step(token_ids_BM.shape[1])
         x_BMC = self.embed(token_ids_BM)
-        for block, layer_cache in zip(self.layers, cache, strict=True):
+        for block, layer_cache in zip(self.layers, cache.layers, strict=True):
             assert isinstance(block, Block)
             x_BMC = block.forward_cached(x_BMC, step, layer_cache)
         return self.norm(x_BMC)

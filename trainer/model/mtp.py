@@ -3,7 +3,7 @@
 Contract: position t takes the trunk's normed output at t and the embedding of token t+1; its output goes through
 the model's own head and predicts token t+2. Embedding first in the concatenation, as in the released weights.
 Source: DeepSeek-V3 (arXiv 2412.19437, section 2.2); K-EXAONE's dense, full-attention, position-free variant.
-Shapes: B rows, T tokens, C width.
+Shapes: B rows, T tokens, M new tokens, C width.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.architecture import ModelConfig
 from trainer.model.block import Block
-from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.cache import DecodeCache
 from trainer.model.layout import RowLayout
 from trainer.model.linear import Linear, RMSNorm
 
@@ -32,11 +32,11 @@ class MTPModule(nn.Module):
         x_BTC, _ = self.block(self._joined(hidden_BTC, next_embedding_BTC), layout)
         return self.norm(x_BTC)
 
-    def forward_cached(
-        self, hidden_BTC: Tensor, next_embedding_BTC: Tensor, step: DecodeStep, cache: LayerCache
-    ) -> Tensor:
-        """The same for new positions after those in `cache`."""
-        return self.norm(self.block.forward_cached(self._joined(hidden_BTC, next_embedding_BTC), step, cache))
+    def forward_cached(self, hidden_BMC: Tensor, next_embedding_BMC: Tensor, cache: DecodeCache) -> Tensor:
+        """The same for M new positions after those in `cache`."""
+        (layer_cache,) = cache.layers
+        step = cache.step(hidden_BMC.shape[1])
+        return self.norm(self.block.forward_cached(self._joined(hidden_BMC, next_embedding_BMC), step, layer_cache))
 
     def _joined(self, hidden_BTC: Tensor, next_embedding_BTC: Tensor) -> Tensor:
         pair = [self.embedding_norm(next_embedding_BTC), self.hidden_norm(hidden_BTC)]
