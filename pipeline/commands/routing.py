@@ -22,9 +22,9 @@ LAST, ALL = "last", "all"
 
 
 def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, overrides: Sequence[str]) -> None:
-    """Print a line a sparse layer and write everything. `without` is a layer, `last` or `all`: whose experts to take out.
+    """Print a line a sparse layer and write everything. Experts of the layers `without` are taken out one by one.
 
-    Raises `InputError` for an unknown kind or a layer that has no experts.
+    `without` is a layer's number, `last` or `all`. Raises `InputError` for an unknown kind or a layer without experts.
     """
     from trainer.data import BatchReader
     from trainer.evals.routing import KINDS, layer_use, loss_without
