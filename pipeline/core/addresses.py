@@ -35,8 +35,18 @@ def address_of(url: str) -> Address | None:
         host = ascii_host(parts.hostname or "")
     except ValueError:  # for example an unfinished IPv6 address
         return None
-    path = parts.path.rstrip("/") + (f"?{parts.query}" if parts.query else "")
-    return Address(host, path if not path.startswith("?") else f"/{path}") if host else None
+    if not host or any(character.isspace() for character in host):
+        return None
+    query = parts.query.rstrip()
+    path = _trimmed(parts.path) + (f"?{query}" if query else "")
+    return Address(host, f"/{path}" if path.startswith("?") else path)
+
+
+def _trimmed(path: str) -> str:
+    """Without the slashes and the space at its end, in whatever order they stand."""
+    while path.endswith("/") or path != path.rstrip():
+        path = path.rstrip().rstrip("/")
+    return path
 
 
 @lru_cache(maxsize=4096)

@@ -31,7 +31,7 @@ def test_writings_of_one_address(url: str) -> None:
     assert found.text == "example.org/users/ada"
 
 
-@pytest.mark.parametrize("url", ["", "https://", "http://[::1", "/only/a/path", "   "])
+@pytest.mark.parametrize("url", ["", "https://", "http://[::1", "/only/a/path", "   ", "0\f:"])
 def test_what_has_no_host_is_no_address(url: str) -> None:
     assert address_of(url) is None
 

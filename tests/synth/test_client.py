@@ -113,7 +113,8 @@ def test_a_waiting_request_holds_no_slot(server: FaultServer, tmp_path: Path) ->
 def test_400_requests_with_20_percent_faults_lose_nothing(server: FaultServer, tmp_path: Path) -> None:
     faults = ["429", "500", "cut", "reset", "json"]
     words = [f"{faults[n % 5]} ok {n}" if n % 5 == n % 25 // 5 else f"ok {n}" for n in range(400)]
-    outcomes = ask([request(one) for one in words], client(server, tmp_path))
+    patient = client(server, tmp_path, attempt_timeout_seconds=10.0, deadline_seconds=120.0)
+    outcomes = ask([request(one) for one in words], patient)
     assert [o.content for o in outcomes if isinstance(o, Completion)] == [f"answer to {one}" for one in words]
     rows = [json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()]
     assert len(rows) == len({row["key"] for row in rows}) == 400

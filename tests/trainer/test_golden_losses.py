@@ -1,12 +1,14 @@
 """Golden losses: the first steps of a tiny run at full precision, so that a refactor that moves a bit is seen.
 
-Bits belong to a processor's kernels and a torch version: there they must be equal, elsewhere close. To renew after a
-change that is meant: `python tests/trainer/test_golden_losses.py`.
+Bits belong to a processor's kernels and a torch version: on the machines that the file knows they must be equal, on
+others close: a router's near tie falls the other way there. After a change that is meant, and to add a machine:
+`python tests/trainer/test_golden_losses.py`; runs of other machines whose losses are no longer close are dropped.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -22,12 +24,19 @@ from pipeline.core.plans import Plan
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 LOGGED = ("loss", "mtp_loss", "balance_loss", "gradient_norm")
-CLOSE = {"float32": 1e-4, "bfloat16": 1e-2, "float8": 2e-2}  # relative, on another processor or torch version
+CLOSE = {"float32": 2e-3, "bfloat16": 1e-2, "float8": 2e-2}  # relative, on another processor or torch version
 
 
-def machine() -> dict[str, Any]:
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {"kernels": f"{capability} amx={torch.cpu._is_amx_tile_supported()}", "torch": torch.__version__}
+def machine() -> str:
+    """What decides the bits: the kernels' instruction set, the processor's maker and torch's version."""
+    kernels = f"{torch.backends.cpu.get_cpu_capability()} amx={torch.cpu._is_amx_tile_supported()}"
+    return f"{kernels} {_vendor()} torch {torch.__version__}"
+
+
+def _vendor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), platform.machine())
 
 
 def losses(plan: Plan, folder: Path, precision: str) -> dict[str, list[str]]:
@@ -40,11 +49,25 @@ def losses(plan: Plan, folder: Path, precision: str) -> dict[str, list[str]]:
 def test_the_losses_are_the_golden_ones(plan: Plan, tmp_path: Path, precision: str) -> None:
     golden = json.loads(GOLDEN.read_text())
     found = losses(plan, tmp_path, precision)
-    if golden["machine"] == machine():
-        assert found == golden["losses"][precision]
+    if machine() in golden:
+        assert found == golden[machine()][precision]
+    for known in golden.values():
+        assert_close(found, known[precision], CLOSE[precision])
+
+
+def assert_close(found: dict[str, list[str]], expected: dict[str, list[str]], relative: float) -> None:
     for key in LOGGED:
-        expected = [float.fromhex(value) for value in golden["losses"][precision][key]]
-        assert [float.fromhex(value) for value in found[key]] == pytest.approx(expected, rel=CLOSE[precision])
+        numbers = [[float.fromhex(value) for value in own[key]] for own in (found, expected)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=relative)
+
+
+def is_close(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    try:
+        for precision, relative in CLOSE.items():
+            assert_close(found[precision], expected[precision], relative)
+    except AssertionError:
+        return False
+    return True
 
 
 def renew() -> None:
@@ -55,7 +78,8 @@ def renew() -> None:
         write_tokens(store, "beta", "ko", [10, 6, 13, 5, 9], masked=True)
         plan = make_segment(store, "p", None)
         found = {precision: losses(plan, store / precision, precision) for precision in CLOSE}
-    GOLDEN.write_text(json.dumps({"machine": machine(), "losses": found}, indent=1) + "\n")
+    kept = {name: one for name, one in json.loads(GOLDEN.read_text()).items() if is_close(found, one)}
+    GOLDEN.write_text(json.dumps(kept | {machine(): found}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
