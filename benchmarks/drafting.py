@@ -9,7 +9,7 @@ nothing about a real one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,27 +62,30 @@ def run(settings: Settings) -> Iterator[Found]:
     """Tokens a forward-equivalent and tokens a CPU second."""
     load = LOADS[settings.size]
     if settings.checkpoint is None:
-        model, prompts, where = _trained(load)
+        model, prompts, frequent, where = _trained(load)
     else:
-        model, prompts, where = _given(settings.checkpoint, load)
+        model, prompts, frequent, where = _given(settings.checkpoint, load)
     sampling = SamplingConfig(max_new_tokens=load.new_tokens)
     where = f"{where}; {len(prompts)} prompts, {load.new_tokens} tokens each"
     expected = [generate(model, [prompt], sampling)[0] for prompt in prompts]
     for drafts in DRAFTS:
-        yield from _compared(model, prompts, sampling, drafts, load.rounds, where, expected)
+        for drafted_ids in ((), frequent):
+            yield from _compared(model, prompts, sampling, (drafts, drafted_ids), load.rounds, where, expected)
 
 
 def _compared(
     model: MoEModel,
     prompts: list[list[int]],
     sampling: SamplingConfig,
-    drafts: int,
+    how: tuple[int, Sequence[int]],
     rounds: int,
     where: str,
     expected: list[Continuation],
 ) -> Iterator[Comparison]:
+    drafts, drafted_ids = how
+
     def drafted() -> list[Continuation]:
-        return [generate_drafting(model, [prompt], sampling, drafts)[0] for prompt in prompts]
+        return [generate_drafting(model, [prompt], sampling, drafts, drafted_ids)[0] for prompt in prompts]
 
     def plain() -> list[Continuation]:
         return [generate(model, [prompt], sampling)[0] for prompt in prompts]
@@ -95,9 +98,10 @@ def _compared(
     )
     # The first token of each continuation comes from reading the prompt, on both sides.
     new_tokens = tokens - len(prompts)
-    share = draft_share(model.config, model.vocabulary_size)
+    share = draft_share(model.config, model.vocabulary_size, len(drafted_ids) or model.vocabulary_size)
     per_forward = new_tokens / (passes + proposed * share)
     what = f"{drafts} draft{'s' if drafts > 1 else ''} a pass"
+    what += f" of {len(drafted_ids):,} frequent tokens" if drafted_ids else ""
     yield Comparison(
         NAME,
         f"greedy, {what}, tokens a forward-equivalent",
@@ -117,24 +121,33 @@ def _compared(
     yield Comparison(NAME, what, "tokens/s", ours, theirs, "plain generation", where, equal=equal)
 
 
-def draft_share(config: ModelConfig, vocabulary_size: int) -> float:
+def draft_share(config: ModelConfig, vocabulary_size: int, drafted_tokens: int) -> float:
     """The MTP module's and its head's weights over those a token meets in the trunk and the head."""
     counted = count_parameters(config, vocabulary_size)
-    return (counted.mtp + config.hidden_size * vocabulary_size) / counted.active_per_token
+    return (counted.mtp + config.hidden_size * drafted_tokens) / counted.active_per_token
 
 
-def _given(checkpoint: Path, load: Load) -> tuple[MoEModel, list[list[int]], str]:
-    """The checkpoint's model, and beginnings of held-out documents in its tokenizer's ids, which lies beside it."""
+def _given(checkpoint: Path, load: Load) -> tuple[MoEModel, list[list[int]], list[int], str]:
+    """The checkpoint's model, beginnings of documents it has not seen in its tokenizer's ids, which lies beside it,
+    and the most frequent tokens of further such documents."""
     model, _ = load_model(checkpoint)
     tokenizer = Tokenizer.load(checkpoint / TOKENIZER)
     corpus = documents(load.text_bytes)
     encoded = [tokenizer.encode(text) for text in corpus.texts]
-    prompts = [ids[: load.prompt_tokens] for ids in encoded if len(ids) > load.prompt_tokens]
-    return model, prompts[-load.prompts :], f"checkpoint {checkpoint.name}; {corpus.label}"
+    long = [ids for ids in encoded if len(ids) > load.prompt_tokens]
+    prompts = [ids[: load.prompt_tokens] for ids in long[-load.prompts :]]
+    frequent = most_frequent(np.concatenate(long[: -load.prompts]), model.vocabulary_size)
+    return model, prompts, frequent, f"checkpoint {checkpoint.name}; {corpus.label}"
 
 
-def _trained(load: Load) -> tuple[MoEModel, list[list[int]], str]:
-    """A tiny byte-level model after a few steps, and beginnings of rows it was not trained on."""
+def most_frequent(token_ids: np.ndarray, vocabulary_size: int) -> list[int]:
+    """A sixteenth of the vocabulary."""
+    counts = np.bincount(token_ids, minlength=vocabulary_size)
+    return np.argsort(-counts, kind="stable")[: vocabulary_size // 16].tolist()
+
+
+def _trained(load: Load) -> tuple[MoEModel, list[list[int]], list[int], str]:
+    """A tiny byte-level model after a few steps, beginnings of rows it was not trained on, and frequent bytes."""
     corpus = documents(load.text_bytes, ["en"])
     data = "\n\n".join(corpus.texts).encode("utf-8")
     rows_RT = np.frombuffer(data, np.uint8)[: len(data) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
@@ -152,4 +165,5 @@ def _trained(load: Load) -> tuple[MoEModel, list[list[int]], str]:
         ).total.backward()
         optimizer.step()
     prompts = [row[: load.prompt_tokens].tolist() for row in held_out]
-    return model, prompts, f"tiny model after {load.training_steps} steps on bytes; {corpus.label}"
+    frequent = most_frequent(rows_RT.ravel(), model.vocabulary_size)
+    return model, prompts, frequent, f"tiny model after {load.training_steps} steps on bytes; {corpus.label}"

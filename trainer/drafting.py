@@ -3,10 +3,12 @@
 Contract: drafts change the speed, never the result: greedy output is that of plain generation, sampled output has its
 distribution, rows of a batch are accepted and refused by themselves. The first draft of a step is the MTP module's
 answer to the trunk's hidden state; further ones go on from the module's own.
-Cost of a step: one pass of the trunk over 1 + D tokens a row, D passes of the MTP module.
+Cost of a step: one pass of the trunk over 1 + D tokens a row, D passes of the MTP module and of the head. Drafts may be
+drawn from the most frequent tokens only (U of them), which makes the head's part U / V of itself: a token that is not
+among them cannot be drafted, and is never lost.
 Source: speculative sampling, Leviathan et al. (arXiv 2211.17192), algorithm 1; MTP as drafter, DeepSeek-V3
-(arXiv 2412.19437, section 5.4.3).
-Shapes: B rows, P positions that the MTP module has not read yet, D drafts a step, C width, V vocabulary.
+(arXiv 2412.19437, section 5.4.3); drafts from frequent tokens, FR-Spec (arXiv 2502.14856).
+Shapes: B rows, P positions that the MTP module has not read yet, D drafts a step, C width, V vocabulary, U token ids.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ from trainer.sampling import RowSampler, SamplingConfig, probabilities
 
 
 def generate_drafting(
-    model: MoEModel, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, drafts: int = 1
+    model: MoEModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingConfig,
+    drafts: int = 1,
+    drafted_ids: Sequence[int] = (),
 ) -> list[Continuation]:
-    """Continue all prompts together with `drafts` proposals a step.
+    """Continue all prompts together with `drafts` proposals a step, drawn from `drafted_ids` (empty: from all tokens).
 
     Raises UserError on an empty or too long prompt, for less than one draft, and when the model has no MTP module.
     """
@@ -37,7 +43,7 @@ def generate_drafting(
         raise UserError(f"{drafts} drafts a step", where="drafts", fix="use at least 1, or plain generation")
     check_prompts(model, prompts, sampling)
     with evaluating(model):
-        return _Drafting(model, prompts, sampling, drafts).run()
+        return _Drafting(model, prompts, sampling, drafts, drafted_ids).run()
 
 
 @dataclass
@@ -64,7 +70,12 @@ class _Drafting:
     """The state of one drafted generation."""
 
     def __init__(
-        self, model: MoEModel, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, drafts: int
+        self,
+        model: MoEModel,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        drafts: int,
+        drafted_ids: Sequence[int],
     ) -> None:
         self.model = model
         self.sampling = sampling
@@ -72,6 +83,8 @@ class _Drafting:
         self.token_ids_BM, padding_B = left_padded(prompts, model.embedding.weight.device)
         self.cache = model.new_cache(padding_B)
         self.mtp_cache = model.new_mtp_cache(padding_B)
+        self.drafted_U = torch.tensor(sorted(drafted_ids), device=self.token_ids_BM.device, dtype=torch.int64)
+        self.drafted_head_UC = model.head.weight[self.drafted_U]
         self.rows = [_Row(RowSampler(sampling, number)) for number in range(len(prompts))]
 
     def run(self) -> list[Continuation]:
@@ -109,7 +122,7 @@ class _Drafting:
         for row in self.rows:
             row.draft_ids = []
         while True:
-            found.append(self._distributions(hidden_BC))
+            found.append(self._draft_distributions(hidden_BC))
             for row, draft_V in zip(self.rows, found[-1], strict=True):
                 row.draft_ids.append(row.sampler.draw(draft_V) if row.is_running else 0)
                 row.continuation.drafted += row.is_running
@@ -163,6 +176,14 @@ class _Drafting:
 
     def _distributions(self, hidden_BC: Tensor) -> Tensor:
         return probabilities(self.model.logits(hidden_BC), self.sampling)
+
+    def _draft_distributions(self, hidden_BC: Tensor) -> Tensor:
+        if not len(self.drafted_U):
+            return self._distributions(hidden_BC)
+        drafted_BU = probabilities(hidden_BC @ self.drafted_head_UC.T.to(hidden_BC.dtype), self.sampling)
+        whole_BV = drafted_BU.new_zeros(len(self.rows), self.model.vocabulary_size)
+        whole_BV[:, self.drafted_U] = drafted_BU
+        return whole_BV
 
     def _ids(self, rows: Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(rows, device=self.token_ids_BM.device)

@@ -153,6 +153,17 @@ def test_rows_of_a_drafted_batch_go_on_at_their_own_speed(learnt: MoEModel, draf
         )  # a step gives its drafts that hold and, but for the last, one more
 
 
+def test_drafts_of_frequent_tokens_only_are_the_same_text(learnt: MoEModel) -> None:
+    prompt = [KNOWN_TEXT[0, :10].tolist()]
+    sampling = SamplingConfig(max_new_tokens=30)
+    plain = generate(learnt, prompt, sampling)[0].token_ids
+    few = generate_drafting(learnt, prompt, sampling, drafts=2, drafted_ids=plain[:3])[0]
+    assert few.token_ids == plain
+    assert few.accepted > 0
+    none = generate_drafting(learnt, prompt, sampling, drafted_ids=[15])[0]  # a token that the text never has
+    assert (none.token_ids, none.accepted) == (plain, 0)
+
+
 def test_further_drafts_save_passes(learnt: MoEModel) -> None:
     prompt = [KNOWN_TEXT[0, :10].tolist()]
     passes = [generate_drafting(learnt, prompt, SamplingConfig(max_new_tokens=30), n)[0].passes for n in (1, 3)]
@@ -180,11 +191,12 @@ def test_sampled_texts_have_the_exact_distribution_drafted_or_not(config: ModelC
     plain = [c.token_ids for c in generate(model, [[1, 2]] * samples, sampling)]
     drafted = generate_drafting(model, [[1, 2]] * samples, sampling)
     further = generate_drafting(model, [[1, 2]] * samples, sampling.replaced(seed=1), drafts=2)
-    for found in (drafted, further):
+    frequent = generate_drafting(model, [[1, 2]] * samples, sampling.replaced(seed=2), drafts=2, drafted_ids=(0, 2))
+    for found in (drafted, further, frequent):
         assert 0.1 < sum(c.accepted for c in found) / sum(c.drafted for c in found) < 0.9  # both branches are taken
     expected = samples * exact_distribution(model, [1, 2], 3).flatten()
     assert expected.min() > 5
-    for texts in (plain, *([c.token_ids for c in found] for found in (drafted, further))):
+    for texts in (plain, *([c.token_ids for c in found] for found in (drafted, further, frequent))):
         cells = torch.tensor([(a * 3 + b) * 3 + c for a, b, c in texts])
         seen = torch.bincount(cells, minlength=27)
         # 26 degrees of freedom: 54 is exceeded once in a thousand when the distributions are equal; seeds are fixed.
