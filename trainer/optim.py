@@ -17,11 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from trainer.config import OptimizerConfig
 from trainer.model.model import MoEModel
-from trainer.parallel.sharding import expert_weights
+from trainer.parallel.sharding import expert_weights, local_part
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients, Jordan et al. 2024
 NORM_FLOOR = 1e-7  # of a matrix, before dividing by it
@@ -277,12 +276,6 @@ def _split(weight: Tensor, update: Tensor, row_parts: tuple[int, ...] | None) ->
         return [_Matrices(weight_GRC, update_GRC)]
     pairs = zip(weight_GRC.split(row_parts, dim=1), update_GRC.split(row_parts, dim=1), strict=True)
     return [_Matrices(part_weight, part_update) for part_weight, part_update in pairs]
-
-
-def local_part(whole: Tensor, like: DTensor) -> Tensor:
-    """What of a whole tensor this process has of `like`."""
-    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
-    return whole[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))]
 
 
 def _summed(value: float, group: dist.ProcessGroup | None) -> float:

@@ -22,7 +22,7 @@ from pipeline.core.plans import Plan
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 LOGGED = ("loss", "mtp_loss", "balance_loss", "gradient_norm")
-CLOSE = {"float32": 1e-4, "bfloat16": 1e-2, "float8": 2e-2}  # relative, on another processor or torch version
+CLOSE = {"float32": 1e-3, "bfloat16": 1e-2, "float8": 2e-2}  # relative, on another processor or torch version
 
 
 def machine() -> dict[str, Any]:
