@@ -112,6 +112,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
+torch.manual_seed(0)  # as training does: processes have one random state
 from hand_plan import MODEL, VOCABULARY
 from trainer.checkpoint import CheckpointInfo
 from trainer.config import OptimizerConfig, ParallelConfig
