@@ -105,7 +105,10 @@ class MoEModel(nn.Module):
         next_BT = torch.cat([token_ids_BT[:, 1:], token_ids_BT[:, -1:]], dim=1)
         if self.share is not None:
             next_BT = self.share.part(next_BT)
-        return self.mtp(output.hidden_BTC, self.embed(next_BT), output.layout)
+        given = output.hidden_BTC, self.embed(next_BT), output.layout
+        if torch.is_grad_enabled() and self.recompute == "blocks":
+            return checkpoint(self.mtp, *given, use_reentrant=False)
+        return self.mtp(*given)
 
     def tie(self) -> None:
         """One weight for embedding and head."""
