@@ -238,3 +238,7 @@ class TrainExecution(Config):
     parallel: ParallelConfig = ParallelConfig()
     recompute: Literal["none", "sparse", "blocks"] = "none"  # layers whose activations are made again, not kept
     keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept
+    # For the estimate before launch (`seodang plan`). None: what the device is found to have.
+    memory_gib: float | None = Field(default=None, gt=0)  # of a process; when given, more is refused before launch
+    peak_tflops: float | None = Field(default=None, gt=0)  # of a process: dense, bfloat16 (eight bits count double)
+    expected_flops_share: float = Field(default=0.4, gt=0, le=1)  # MFU to count days with; ours

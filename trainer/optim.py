@@ -165,8 +165,8 @@ class MuonAdamW:
             momentum.lerp_(weight.grad, 1 - self.config.muon_momentum)
             weight.mul_(1 - self.learning_rate * self.config.weight_decay)
             if isinstance(weight, DTensor):
-                weight_gradient_momentum = (_distributed(each) for each in (weight.detach(), weight.grad, momentum))
-                sharded.append(_Sharded(*weight_gradient_momentum, rows))
+                cut = _Sharded(_distributed(weight.detach()), _distributed(weight.grad), _distributed(momentum), rows)
+                sharded.append(cut)
             else:
                 (own if name in self._own_experts else here).extend(_split(weight, weight.grad, momentum, rows))
         square = self._update_all(here)
