@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -168,12 +169,14 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
-    with deterministic():
+    with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
         device = run.ranks.device(run.execution.device)
         model = build_sharded(model_config, vocabulary_size, info.seed, device, run.ranks)
         model.recompute = run.execution.recompute
         set_precision(model, run.phase.precision)
+        if run.execution.compile == "blocks":
+            model.compile_blocks()
         optimizer = build_optimizer(model, optimizer_config)
         if place is not None:
             restore(place, model, optimizer, run.ranks)

@@ -110,6 +110,12 @@ class MoEModel(nn.Module):
             return checkpoint(self.mtp, *given, use_reentrant=False)
         return self.mtp(*given)
 
+    def compile_blocks(self) -> None:
+        """From now on run each layer through torch's compiler; layers of one kind share what is compiled."""
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.compile(dynamic=False)
+
     def tie(self) -> None:
         """One weight for embedding and head."""
         assert isinstance(self.embedding.weight, nn.Parameter)
