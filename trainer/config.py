@@ -21,6 +21,7 @@ __all__ = [
     "LearningRate",
     "ModelChoice",
     "ModelConfig",
+    "MonitorName",
     "OptimizerConfig",
     "ParallelConfig",
     "ParameterCount",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+MonitorName = Literal["tensorboard", "wandb"]
 Precision = Literal["float32", "bfloat16", "float8"]
 
 
@@ -241,6 +243,7 @@ class TrainExecution(Config):
     compile: Literal["none", "blocks"] = "none"
     algorithms: Literal["deterministic", "fastest"] = "deterministic"  # of torch's kernels, where there are several
     keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept
+    monitors: tuple[MonitorName, ...] = ()  # told each step beside the run log; extras of the same names
     # For the estimate before launch (`seodang plan`). None: what the device is found to have.
     memory_gib: float | None = Field(default=None, gt=0)  # of a process; when given, more is refused before launch
     peak_tflops: float | None = Field(default=None, gt=0)  # of a process: dense, bfloat16 (eight bits count double)

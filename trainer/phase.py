@@ -36,6 +36,7 @@ from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
+from trainer.monitors import Monitor, open_monitors
 from trainer.optim import MuonAdamW, build_optimizer
 from trainer.parallel.ranks import ALONE, Ranks, start_ranks
 from trainer.parallel.sharding import build_sharded
@@ -203,7 +204,10 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     """The steps from `info.position` to the segment's end; the checkpoint there."""
     log_path = run.folder / TRAIN_LOG
     ranks = run.ranks
-    log = RunLog.open(log_path, keep_steps=info.step) if ranks.is_first else None
+    log, monitors = None, list[Monitor]()
+    if ranks.is_first:
+        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+        log = RunLog.open(log_path, keep_steps=info.step)
     ranks.wait()
     reader = BatchReader(run.plan, ranks.device(run.execution.device))
     model.train()
@@ -217,6 +221,8 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
                 line = _step(run, model, optimizer, reader, info, recent)
                 if log is not None:
                     log.write(line)
+                for monitor in monitors:
+                    monitor.write(line)
                 info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
                 done = run.steps_done(info.position)
                 if on_step is not None and ranks.is_first:
@@ -227,8 +233,9 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
                         _close_log(run, info, log_path)
                     place = saver.start(info, *named_state(model, optimizer, ranks))
     finally:
-        if log is not None:
-            log.close()
+        for each in (log, *monitors):
+            if each is not None:
+                each.close()
     assert place is not None, "a segment has at least one row"
     return place
 

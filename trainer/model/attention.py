@@ -107,7 +107,7 @@ def document_attention(
     return torch.cat(mixed).view(q_BTHD.shape)
 
 
-@torch.compiler.disable
+@torch.compiler.disable()
 def _over_documents(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, layout: RowLayout) -> Tensor:
     """Left out of compiled blocks: every batch has documents of other lengths, and would be compiled anew."""
     return document_attention(q_BTHD, k_BTKD, v_BTKD, layout.span_tokens, layout.span_is_document)
