@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trainer.evals.gate import GateVerdict, HeldOut
 
 KIND = "curriculum.train"
-VERSION = 2
+VERSION = 3
 HELD_OUT_ROWS = 64  # of the short-context check; ours
 MIX_KIND = "mixes.plan"
 MIX_VERSION = 3

@@ -1,40 +1,45 @@
-"""Checkpoints: everything a phase needs to go on as if it had never stopped (contract 4, version 1).
+"""Checkpoints: everything a phase needs to go on as if it had never stopped (contract 4, version 2).
 
 `FOLDER/checkpoints/step-00000042/`
-  `.metadata`, `*.distcp`   a torch DCP directory: `model.NAME`, `optimizer.PATH` and `rng.cpu` tensors
-  `checkpoint.json`         written last: `CheckpointInfo`, with the tree of what is not a tensor and a hash per tensor
+  `.metadata`, `*.distcp`   a torch DCP directory: `model.NAME`, `optimizer.PATH` and `rng.cpu` tensors, each process's
+                            shards in its own files
+  `checkpoint.json`         written last: `CheckpointInfo`, with the tree of what is not a tensor, a hash per tensor and
+                            the size of every other file
 
-Contract: written under a temporary name, read back and compared tensor by tensor, fsynced, then renamed; a folder
-under a final name is whole. The same state gives the same bytes on disk. Nothing in it is unpickled but DCP's own
-metadata. Cost: one write and one read of the state, memory for one copy of it.
+Contract: a folder under a final name is whole; `trainer.saving` writes it. This file reads: whole tensors, whatever
+grid wrote them, or each process's own parts in place (`load_parts`). Both compare every tensor with what was saved. The
+same state gives the same hashes on any grid, and the same bytes on disk on the same one. Nothing in it is unpickled but
+DCP's own metadata. Cost: one read and one hash of what is asked for.
 """
 
 from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
 from torch import Tensor
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from pipeline.core.errors import InputError
-from pipeline.core.files import PARTIAL, read_json, sync_folder, write_json
+from pipeline.core.files import PARTIAL, read_json
 from pipeline.core.plans import Plan
+from trainer.parallel.ranks import Ranks
+from trainer.tensor_hash import PartHash, hash_part, hash_tensor, join_hashes
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
 CHECKPOINTS = "checkpoints"
 STEP_NAME = "step-{step:08d}"
+_OLDER = "remove this folder to go on from an older one"
 
 Tree = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -55,7 +60,8 @@ class CheckpointInfo:
     parent: str  # identity of the checkpoint this phase began with, empty for the first phase
     ends_segment: bool = False  # the segment's last row is consumed
     optimizer: Tree = None  # the optimiser's state with every tensor replaced by its place in the DCP directory
-    tensors: Mapping[str, str] = field(default_factory=dict)  # name -> xxh3-128 of dtype, shape and bytes
+    tensors: Mapping[str, str] = field(default_factory=dict)  # name -> hash of dtype, shape and bytes
+    files: Mapping[str, int] = field(default_factory=dict)  # name -> bytes, of every file but checkpoint.json
     version: int = CHECKPOINT_VERSION
 
     @property
@@ -88,49 +94,6 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: Any  # as the optimiser's state_dict gave it
     rng: Tensor
-
-
-class _Writer(FileSystemWriter):
-    """DCP's writer without its random save id and absolute path, so that equal states are equal bytes."""
-
-    def storage_meta(self) -> StorageMeta:
-        return StorageMeta(checkpoint_id="", save_id="")
-
-
-def save(folder: Path, info: CheckpointInfo, model: Mapping[str, Tensor], optimizer: Any, *, keep: int) -> Path:
-    """Write the checkpoint of `info.step` below `folder`, then remove the older ones.
-
-    Args:
-        folder: The phase's folder.
-        info: `tensors` and `optimizer` are filled in here.
-        model: Named weights and persistent buffers: experts, selection biases and MTP included.
-        optimizer: A `state_dict` of dicts, lists, plain values and tensors.
-        keep: How many of the newest stay, at least 1; those that end a segment always stay.
-
-    Returns its folder. Raises AssertionError when what was written does not read back bit for bit.
-    """
-    assert keep >= 1, keep
-    tensors: dict[str, Tensor] = {f"model.{name}": tensor.detach() for name, tensor in model.items()}
-    tree = _split(optimizer, "optimizer", tensors)
-    tensors["rng.cpu"] = torch.get_rng_state()
-    place = checkpoint_place(folder, info.step)
-    partial = place.with_name(f"{PARTIAL}{place.name}")
-    for leftover in (partial, place):  # of a killed save, or of a step that is trained again
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    writer = _Writer(partial, sync_files=True)
-    with _without_group():
-        state_dict_saver.save(dict(sorted(tensors.items())), storage_writer=writer, no_dist=True)
-    hashes = {name: tensor_hash(tensor) for name, tensor in tensors.items()}
-    _assert_round_trip(partial, hashes)
-    write_json(partial / CHECKPOINT, asdict(replace(info, optimizer=tree, tensors=hashes)))
-    sync_folder(partial)
-    partial.rename(place)
-    sync_folder(place.parent)
-    for old in checkpoints(folder)[:-keep]:
-        if not read_info(old).ends_segment:
-            shutil.rmtree(old)
-    return place
 
 
 def checkpoint_place(folder: Path, step: int) -> Path:
@@ -166,16 +129,49 @@ def read_info(place: Path) -> CheckpointInfo:
 def load(place: Path) -> Checkpoint:
     """Read a whole checkpoint. Raises `InputError` when a file is missing or a tensor is not what was saved."""
     info = read_info(place)
+    check_files(place, info)
     tensors = _read_tensors(place)
-    for name, expected in sorted(info.tensors.items()):
-        if name not in tensors or tensor_hash(tensors[name]) != expected:
-            state = "changed" if name in tensors else "missing"
-            raise InputError(
-                f"tensor `{name}` is {state}", where=str(place), fix="remove this folder to go on from an older one"
-            )
+    _check_tensors(place, info, {name: hash_tensor(tensor) for name, tensor in tensors.items()})
     prefix = "model."
     model = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return Checkpoint(info, model, _join(info.optimizer, tensors), tensors["rng.cpu"])
+    return Checkpoint(info, model, join_state(info.optimizer, tensors), tensors["rng.cpu"])
+
+
+def load_parts(place: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
+    """Read into `tensors` what this process has of each; every process calls it with its own.
+
+    Raises `InputError` in all of them when a file is missing, or a tensor of any process is not what was saved.
+    """
+
+    def read() -> dict[str, PartHash]:
+        check_files(place, info)
+        if tensors.keys() != info.tensors.keys():
+            names = ", ".join(sorted(tensors.keys() ^ info.tensors.keys())[:5])
+            raise InputError(f"tensors of another model: {names}", where=str(place), fix="use the model it is of")
+        read_parts(place, tensors)
+        return {name: hash_part(tensor) for name, tensor in tensors.items()}
+
+    ranks.first_judges(read, lambda parts: _check_tensors(place, info, join_hashes(parts)))
+
+
+def read_parts(place: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Fill `tensors` in place. Each process reads for itself. Raises `InputError` for what cannot be read."""
+    try:
+        expect_no_group()
+        with torch.no_grad():
+            state_dict_loader.load(dict(tensors), storage_reader=FileSystemReader(place), no_dist=True)
+    except (OSError, EOFError, RuntimeError, CheckpointException) as error:
+        raise _unreadable(place, error) from error
+
+
+def check_files(place: Path, info: CheckpointInfo) -> None:
+    """Raises `InputError` naming a file that is not there as it was written."""
+    for name, size in sorted(info.files.items()):
+        path = place / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            what = "is missing" if found is None else f"has {found:,} bytes of {size:,}"
+            raise InputError(f"unreadable checkpoint: `{name}` {what}", where=str(place), fix=_OLDER)
 
 
 def check_fits(info: CheckpointInfo, where: Path, plan: Plan, run: CheckpointInfo) -> None:
@@ -221,62 +217,43 @@ def check_fits(info: CheckpointInfo, where: Path, plan: Plan, run: CheckpointInf
         )
 
 
-def assert_restored(info: CheckpointInfo, model: Mapping[str, Tensor], optimizer: Any) -> None:
-    """Raises AssertionError unless the live state is, bit for bit, what `info` was saved with."""
-    live: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in model.items()}
-    _split(optimizer, "optimizer", live)
-    live["rng.cpu"] = torch.get_rng_state()
-    hashes = {name: tensor_hash(tensor) for name, tensor in live.items()}
-    wrong = sorted(name for name in hashes.keys() | info.tensors.keys() if hashes.get(name) != info.tensors.get(name))
-    assert not wrong, f"tensors were not restored: {', '.join(wrong[:5])}"
-
-
 def remove_partial(folder: Path) -> None:
     """Clear what a killed save left behind."""
     for path in sorted((folder / CHECKPOINTS).glob(f"{PARTIAL}*")):
         shutil.rmtree(path)
 
 
-def tensor_hash(tensor: Tensor) -> str:
-    """xxh3-128 of dtype, shape and bytes."""
-    data = tensor.detach().cpu().contiguous()
-    digest = xxhash.xxh3_128(f"{data.dtype} {tuple(data.shape)}".encode())
-    digest.update(data.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _without_group() -> Generator[None]:
-    """One process saves and loads: DCP's warning that there is no process group says what is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+def expect_no_group() -> None:
+    """A process reads or writes for itself: DCP's warning that there is no process group says what is meant."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 
 def _read_tensors(place: Path) -> dict[str, Tensor]:
     """Every tensor of a DCP directory, allocated from what its metadata says."""
     try:
         metadata = FileSystemReader(place).read_metadata()
-        tensors: dict[str, Tensor] = {}
-        for name, stored in metadata.state_dict_metadata.items():
-            assert isinstance(stored, TensorStorageMetadata), f"{name} is not a tensor"
-            tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
-        with _without_group():
-            state_dict_loader.load(tensors, storage_reader=FileSystemReader(place), no_dist=True)
     except (OSError, EOFError, RuntimeError, CheckpointException) as error:
-        raise InputError(
-            f"unreadable checkpoint: {error}", where=str(place), fix="remove this folder to go on from an older one"
-        ) from error
+        raise _unreadable(place, error) from error
+    tensors: dict[str, Tensor] = {}
+    for name, stored in metadata.state_dict_metadata.items():
+        assert isinstance(stored, TensorStorageMetadata), f"{name} is not a tensor"
+        tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
+    read_parts(place, tensors)
     return tensors
 
 
-def _assert_round_trip(place: Path, hashes: Mapping[str, str]) -> None:
-    read = {name: tensor_hash(tensor) for name, tensor in _read_tensors(place).items()}
-    wrong = sorted(name for name in hashes.keys() | read.keys() if hashes.get(name) != read.get(name))
-    assert not wrong, f"tensors did not survive the save: {', '.join(wrong[:5])}"
+def _check_tensors(place: Path, info: CheckpointInfo, hashes: Mapping[str, str]) -> None:
+    for name, expected in sorted(info.tensors.items()):
+        if hashes.get(name) != expected:
+            state = "changed" if name in hashes else "missing"
+            raise InputError(f"tensor `{name}` is {state}", where=str(place), fix=_OLDER)
 
 
-def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
+def _unreadable(place: Path, error: BaseException) -> InputError:
+    return InputError(f"unreadable checkpoint: {error}", where=str(place), fix=_OLDER)
+
+
+def split_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
     """Move tensors into `tensors`, under their path; what is left is JSON."""
     if isinstance(value, Tensor):
         assert path not in tensors, path
@@ -284,22 +261,22 @@ def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
         return {"tensor": path}
     if isinstance(value, Mapping):
         # Pairs, since JSON would turn the optimiser's integer keys into text.
-        return {"pairs": [[key, _split(child, f"{path}.{key}", tensors)] for key, child in value.items()]}
+        return {"pairs": [[key, split_state(child, f"{path}.{key}", tensors)] for key, child in value.items()]}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_split(child, f"{path}.{index}", tensors) for index, child in enumerate(value)]}
+        return {kind: [split_state(child, f"{path}.{index}", tensors) for index, child in enumerate(value)]}
     assert value is None or isinstance(value, bool | int | float | str), f"{path} is a {type(value).__name__}"
     return value
 
 
-def _join(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_split`."""
+def join_state(tree: Tree, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `split_state`."""
     if not isinstance(tree, dict):
         return tree
     ((kind, inner),) = tree.items()
     if kind == "tensor":
         return tensors[inner]
     if kind == "pairs":
-        return {key: _join(child, tensors) for key, child in inner}
-    joined = [_join(child, tensors) for child in inner]
+        return {key: join_state(child, tensors) for key, child in inner}
+    joined = [join_state(child, tensors) for child in inner]
     return joined if kind == "list" else tuple(joined)

@@ -21,6 +21,7 @@ __all__ = [
     "LearningRate",
     "ModelChoice",
     "ModelConfig",
+    "MonitorName",
     "OptimizerConfig",
     "ParallelConfig",
     "ParameterCount",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+MonitorName = Literal["tensorboard", "wandb"]
 Precision = Literal["float32", "bfloat16", "float8"]
 
 
@@ -237,4 +239,21 @@ class TrainExecution(Config):
     checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
     parallel: ParallelConfig = ParallelConfig()
     recompute: Literal["none", "sparse", "blocks"] = "none"  # layers whose activations are made again, not kept
+    # Compiled blocks are fused by torch's compiler, whose bits differ from plain ones and between its versions.
+    compile: Literal["none", "blocks"] = "none"
+    algorithms: Literal["deterministic", "fastest"] = "deterministic"  # of torch's kernels, where there are several
     keep_checkpoints: int = Field(default=2, gt=0)  # newest of a phase; the last of each segment is always kept
+    monitors: tuple[MonitorName, ...] = ()  # told each step beside the run log; extras of the same names
+    # For the estimate before launch (`seodang plan`). None: what the device is found to have.
+    memory_gib: float | None = Field(default=None, gt=0)  # of a process; when given, more is refused before launch
+    peak_tflops: float | None = Field(default=None, gt=0)  # of a process: dense, bfloat16 (eight bits count double)
+    expected_flops_share: float = Field(default=0.4, gt=0, le=1)  # MFU to count days with; ours
+
+    @model_validator(mode="after")
+    def check_compiled_is_not_called_deterministic(self) -> Self:
+        if self.compile != "none" and self.algorithms == "deterministic":
+            raise ValueError(
+                f"compile is {self.compile!r}, whose results may differ from one compiler version to the next, and "
+                "algorithms is 'deterministic': use algorithms 'fastest', or compile 'none'"
+            )
+        return self

@@ -11,6 +11,7 @@ Shapes: R rows of a batch, T tokens.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def forward_backward(
 @contextmanager
 def deterministic() -> Generator[None]:
     """Within it torch uses deterministic kernels only, and raises where there is none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it torch refuses cuBLAS in this mode
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     try:

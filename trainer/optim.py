@@ -2,22 +2,25 @@
 
 Contract: every matrix is orthogonalised by itself: each expert, each of gate and up, each of query, key and value,
 although they are stored fused. All matrices of one shape are one batched product. State is keyed by the weight's
-name and exists from the start, so that a checkpoint of it can be loaded into a new optimiser.
+name and exists from the start, so that a checkpoint of it can be loaded into a new optimiser. A weight that is cut over
+processes is orthogonalised whole by one of them, each taking another.
 Source: Muon (Jordan et al. 2024), scaled to AdamW's update size (Moonlight, arXiv 2502.16982, section 2.2); which
 weights get it is ours, after the same paper: the report names Muon and no more.
+Cost: beside the state, memory for a batch of ELEMENTS_PER_BATCH.
 Shapes: G matrices of a shape, R rows, C columns.
 """
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from trainer.config import OptimizerConfig
 from trainer.model.model import MoEModel
@@ -43,12 +46,29 @@ class GroupRow(NamedTuple):
     example: str
 
 
-@dataclass(frozen=True)
-class _Matrices:
-    """All matrices of one Muon weight: views into it and into its momentum, [G, R, C] each."""
+class _Matrices(NamedTuple):
+    """Matrices of one Muon weight: views [G, R, C] into it, its gradient and its momentum."""
 
     weight: Tensor
-    update: Tensor
+    gradient: Tensor
+    momentum: Tensor | None  # None: `gradient` is the update already
+
+    def update(self, momentum: float) -> Tensor:
+        """Nesterov's."""
+        return self.gradient if self.momentum is None else self.gradient.lerp(self.momentum, momentum)
+
+    def part(self, first: int, last: int) -> _Matrices:
+        momentum = None if self.momentum is None else self.momentum[first:last]
+        return _Matrices(self.weight[first:last], self.gradient[first:last], momentum)
+
+
+class _Sharded(NamedTuple):
+    """A Muon weight of which every process has rows."""
+
+    weight: DTensor
+    gradient: DTensor
+    momentum: DTensor
+    row_parts: tuple[int, ...] | None
 
 
 class MuonAdamW:
@@ -135,31 +155,62 @@ class MuonAdamW:
 
     def _muon_step(self) -> float:
         """Update the matrices; squared norm of the change."""
-        by_shape: dict[tuple[int, int, bool], list[_Matrices]] = defaultdict(list)
-        sharded: list[tuple[DTensor, Tensor]] = []  # a weight and its whole change
+        here: list[_Matrices] = []
+        own: list[_Matrices] = []
+        sharded: list[_Sharded] = []
         for name, weight in self._groups["muon"].items():
             if weight.grad is None:
                 continue
-            momentum = self._momentum[name]
+            momentum, rows = self._momentum[name], self._row_parts.get(name)
             momentum.lerp_(weight.grad, 1 - self.config.muon_momentum)
-            update = weight.grad.lerp(momentum, self.config.muon_momentum)  # Nesterov
             weight.mul_(1 - self.learning_rate * self.config.weight_decay)
-            target: Tensor = weight
             if isinstance(weight, DTensor):
-                # A matrix is orthogonalised whole: its gradient is gathered, and each process keeps its rows.
-                assert isinstance(update, DTensor)
-                update = update.full_tensor()
-                target = torch.zeros_like(update)
-                sharded.append((weight, target))
-            for part in _split(target, update, self._row_parts.get(name)):
-                by_shape[part.weight.shape[1], part.weight.shape[2], name in self._own_experts].append(part)
-        whole = own = 0.0
-        for (rows, columns, is_own), parts in by_shape.items():
-            square = self._update_matrices(parts, rows, columns)
-            whole, own = (whole, own + square) if is_own else (whole + square, own)
-        for weight, change in sharded:
-            weight.to_local().add_(local_part(change, weight))
-        return whole + (_summed(own, self._expert_group) if self._own_experts else 0.0)
+                cut = _Sharded(_distributed(weight.detach()), _distributed(weight.grad), _distributed(momentum), rows)
+                sharded.append(cut)
+            else:
+                (own if name in self._own_experts else here).extend(_split(weight, weight.grad, momentum, rows))
+        square = self._update_all(here)
+        if self._own_experts:
+            square += _summed(self._update_all(own), self._expert_group)
+        return square + (self._update_sharded(sharded) if sharded else 0.0)
+
+    def _update_all(self, matrices: list[_Matrices]) -> float:
+        """Update matrices that are whole here, those of one shape at once; squared norm of the change."""
+        by_shape: dict[tuple[int, int], list[_Matrices]] = defaultdict(list)
+        for part in matrices:
+            by_shape[part.weight.shape[1], part.weight.shape[2]].append(part)
+        return sum(self._update_matrices(parts, *shape) for shape, parts in by_shape.items())
+
+    def _update_sharded(self, weights: list[_Sharded]) -> float:
+        """A matrix is orthogonalised whole, by one process, and each gets its rows of the change.
+
+        Memory: one whole weight and its change, beside the process's rows of as many weights as there are processes.
+        """
+        size = dist.get_world_size()
+        alike = sorted(weights, key=lambda each: each.weight.numel(), reverse=True)  # equal work for all at a time
+        square = sum(self._update_group(alike[at : at + size]) for at in range(0, len(alike), size))
+        return _summed(square, None)
+
+    def _update_group(self, group: list[_Sharded]) -> float:
+        """The i-th weight of the group by process i; squared norm of this process's change."""
+        size, rank = dist.get_world_size(), dist.get_rank()
+        ahead = self.config.muon_momentum
+        parts = [each.gradient.to_local().lerp(each.momentum.to_local(), ahead).flatten() for each in group]
+        sent = [part.numel() for part in parts] + [0] * (size - len(group))
+        mine = group[rank] if rank < len(group) else None
+        received = [0] * size if mine is None else _elements_of_processes(mine.weight, size)
+        arrived = parts[0].new_empty(sum(received))
+        dist.all_to_all_single(arrived, torch.cat(parts), received, sent)
+        square, change = 0.0, torch.zeros_like(arrived)
+        if mine is not None:
+            shape = mine.weight.shape
+            square = self._update_all(_split(change.view(shape), arrived.view(shape), None, mine.row_parts))
+        returned = parts[0].new_empty(sum(sent))
+        dist.all_to_all_single(returned, change, sent, received)
+        for each, piece in zip(group, returned.split(sent[: len(group)]), strict=True):
+            local = each.weight.to_local()
+            local.add_(piece.view(local.shape))
+        return square
 
     def _adamw_change(self, weight: nn.Parameter) -> Tensor | None:
         """The last AdamW update of a weight, from the state it left."""
@@ -174,12 +225,14 @@ class MuonAdamW:
     def _update_matrices(self, parts: list[_Matrices], rows: int, columns: int) -> float:
         """Orthogonalise all matrices of one shape and subtract them from their weights; squared norm of the change."""
         rate = self.learning_rate * MATCH_ADAMW * math.sqrt(max(rows, columns))
-        updates_GRC = torch.cat([part.update for part in parts])
-        at_once = max(1, ELEMENTS_PER_BATCH // (rows * columns))
-        orthogonal = [orthogonalize(batch, self.config.newton_schulz_steps) for batch in updates_GRC.split(at_once)]
-        for part, update in zip(parts, torch.cat(orthogonal).split([len(p.weight) for p in parts]), strict=True):
-            part.weight.add_(update, alpha=-rate)
-        return rate**2 * sum(float(batch.float().norm()) ** 2 for batch in orthogonal)
+        square = 0.0
+        for batch in _batches(parts, max(1, ELEMENTS_PER_BATCH // (rows * columns))):
+            updates_GRC = torch.cat([part.update(self.config.muon_momentum) for part in batch])
+            orthogonal_GRC = orthogonalize(updates_GRC, self.config.newton_schulz_steps)
+            for part, update in zip(batch, orthogonal_GRC.split([len(part.weight) for part in batch]), strict=True):
+                part.weight.add_(update, alpha=-rate)
+            square += float(orthogonal_GRC.float().norm()) ** 2
+        return rate**2 * square
 
     def state_dict(self) -> dict[str, Any]:
         """Momenta by weight name. The tensors are the live ones, not copies."""
@@ -207,7 +260,7 @@ class MuonAdamW:
             matrices = sum(
                 len(part.weight)
                 for name, weight in weights.items()
-                for part in _split(weight, weight, self._row_parts.get(name))
+                for part in _split(weight, weight, None, self._row_parts.get(name))
             )
             rows.append(
                 GroupRow(
@@ -270,19 +323,47 @@ def _row_parts(model: MoEModel) -> dict[str, tuple[int, ...]]:
     return parts
 
 
-def _split(weight: Tensor, update: Tensor, row_parts: tuple[int, ...] | None) -> list[_Matrices]:
+def _split(
+    weight: Tensor, gradient: Tensor, momentum: Tensor | None, row_parts: tuple[int, ...] | None
+) -> list[_Matrices]:
     """Views [G, R, C] of a weight [R, C] or [experts, R, C], one for each fused part."""
-    weight_GRC, update_GRC = (t if t.ndim == 3 else t.unsqueeze(0) for t in (weight.detach(), update))
-    if row_parts is None:
-        return [_Matrices(weight_GRC, update_GRC)]
-    pairs = zip(weight_GRC.split(row_parts, dim=1), update_GRC.split(row_parts, dim=1), strict=True)
-    return [_Matrices(part_weight, part_update) for part_weight, part_update in pairs]
+
+    def views(tensor: Tensor) -> tuple[Tensor, ...]:
+        tensor_GRC = tensor.detach().view(-1, *tensor.shape[-2:])
+        return (tensor_GRC,) if row_parts is None else tensor_GRC.split(row_parts, dim=1)
+
+    momenta = (None,) * len(row_parts or (1,)) if momentum is None else views(momentum)
+    return [_Matrices(*each) for each in zip(views(weight), views(gradient), momenta, strict=True)]
 
 
-def local_part(whole: Tensor, like: DTensor) -> Tensor:
-    """What of a whole tensor this process has of `like`."""
-    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
-    return whole[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))]
+def _batches(parts: list[_Matrices], at_once: int) -> Iterator[list[_Matrices]]:
+    """The same matrices in the same order, `at_once` at a time."""
+    batch: list[_Matrices] = []
+    room = at_once
+    for part in parts:
+        first = 0
+        while first < len(part.weight):
+            last = min(first + room, len(part.weight))
+            batch.append(part.part(first, last))
+            room -= last - first
+            first = last
+            if room == 0:
+                yield batch
+                batch, room = [], at_once
+    if batch:
+        yield batch
+
+
+def _distributed(tensor: Tensor) -> DTensor:
+    assert isinstance(tensor, DTensor)
+    return tensor
+
+
+def _elements_of_processes(weight: DTensor, processes: int) -> list[int]:
+    """Of a weight that FSDP2 has cut: equal stretches of rows, the last ones less."""
+    rows = weight.shape[0]
+    most = -(-rows // processes)
+    return [max(0, min(most, rows - most * rank)) * (weight.numel() // rows) for rank in range(processes)]
 
 
 def _summed(value: float, group: dist.ProcessGroup | None) -> float:

@@ -4,7 +4,7 @@ Contract: below the phase's folder lie `train.jsonl` and `checkpoints/`; call it
 goes on from the newest checkpoint, to the same bits on the CPU. The segment's rows are consumed exactly once, in plan
 order, the last step taking what is left. A phase that is extended after a red gate is trained by further calls with
 the longer chain and the same folder: each segment runs its own warm-up, stable part and decay.
-Cost: that of the steps; a checkpoint's write and read every few.
+Cost: that of the steps; a copy of the state every few, which is written while the next are made.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,14 +23,12 @@ from pipeline.core.plans import Plan, Segment
 from pipeline.core.runlog import TRAIN_LOG, RunLog, StepLine, read_lines
 from trainer.checkpoint import (
     CheckpointInfo,
-    assert_restored,
     check_fits,
-    checkpoint_place,
     checkpoints,
     load,
+    load_parts,
     read_info,
     remove_partial,
-    save,
 )
 from trainer.config import LearningRate, ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 from trainer.data import BatchReader
@@ -37,12 +36,14 @@ from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel, build_model
+from trainer.monitors import Monitor, open_monitors
 from trainer.optim import MuonAdamW, build_optimizer
 from trainer.parallel.ranks import ALONE, Ranks, start_ranks
-from trainer.parallel.sharding import shard
-from trainer.parallel.whole import put_state, whole_state
+from trainer.parallel.sharding import build_sharded
+from trainer.parallel.state import RANDOM_STATE, named_state
 from trainer.precision import set_precision
 from trainer.run import Run
+from trainer.saving import CheckpointSaver
 from trainer.schedule import learning_rate_at
 from trainer.throughput import memory_bytes, peak_flops, step_flops
 
@@ -169,12 +170,14 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
-    with deterministic():
+    with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
-        model = build_model(model_config, vocabulary_size, info.seed, run.ranks.device(run.execution.device))
+        device = run.ranks.device(run.execution.device)
+        model = build_sharded(model_config, vocabulary_size, info.seed, device, run.ranks)
         model.recompute = run.execution.recompute
         set_precision(model, run.phase.precision)
-        shard(model, run.ranks)
+        if run.execution.compile == "blocks":
+            model.compile_blocks()
         optimizer = build_optimizer(model, optimizer_config)
         if place is not None:
             restore(place, model, optimizer, run.ranks)
@@ -183,10 +186,9 @@ def _started(
 
 def restore(place: Path, model: MoEModel, optimizer: MuonAdamW, ranks: Ranks = ALONE) -> None:
     """Put a checkpoint's weights, buffers, optimiser state and random state in place, and check that they are."""
-    checkpoint = load(place)
-    put_state(model, optimizer, ranks, checkpoint.model, checkpoint.optimizer)
-    torch.set_rng_state(checkpoint.rng)
-    assert_restored(checkpoint.info, *whole_state(model, optimizer, ranks))
+    tensors, _ = named_state(model, optimizer, ranks)
+    load_parts(place, read_info(place), tensors, ranks)
+    torch.set_rng_state(tensors[RANDOM_STATE])
 
 
 def load_model(place: Path, device: str = "cpu") -> tuple[MoEModel, CheckpointInfo]:
@@ -202,7 +204,10 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     """The steps from `info.position` to the segment's end; the checkpoint there."""
     log_path = run.folder / TRAIN_LOG
     ranks = run.ranks
-    log = RunLog.open(log_path, keep_steps=info.step) if ranks.is_first else None
+    log, monitors = None, list[Monitor]()
+    if ranks.is_first:
+        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+        log = RunLog.open(log_path, keep_steps=info.step)
     ranks.wait()
     reader = BatchReader(run.plan, ranks.device(run.execution.device))
     model.train()
@@ -211,33 +216,36 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
         _check_log_reaches(log_path, info)
         recent = Recent(optimizer.config.spike_guard, read_lines(log_path))
         ranks.wait()  # nobody writes while another reads
-        while info.position < run.end:
-            line = _step(run, model, optimizer, reader, info, recent)
-            if log is not None:
-                log.write(line)
-            info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
-            done = run.steps_done(info.position)
-            if on_step is not None and ranks.is_first:
-                on_step(line, done, run.steps)
-            if info.ends_segment or done % run.checkpoint_every == 0:
-                place = _checkpoint(run, model, optimizer, info, log_path)
+        with CheckpointSaver(run.folder, ranks, run.execution.keep_checkpoints) as saver:
+            while info.position < run.end:
+                line = _step(run, model, optimizer, reader, info, recent)
+                if log is not None:
+                    log.write(line)
+                for monitor in monitors:
+                    monitor.write(line)
+                info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
+                done = run.steps_done(info.position)
+                if on_step is not None and ranks.is_first:
+                    on_step(line, done, run.steps)
+                saver.check()
+                if info.ends_segment or done % run.checkpoint_every == 0:
+                    if ranks.is_first:
+                        _close_log(run, info, log_path)
+                    place = saver.start(info, *named_state(model, optimizer, ranks))
     finally:
-        if log is not None:
-            log.close()
+        for each in (log, *monitors):
+            if each is not None:
+                each.close()
     assert place is not None, "a segment has at least one row"
     return place
 
 
-def _checkpoint(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo, log_path: Path) -> Path:
-    """Written by the first process from what all have; the others wait until it is whole."""
-    state = whole_state(model, optimizer, run.ranks)
-    if run.ranks.is_first:
-        if info.ends_segment and not run.is_branch:
-            _audit(run, log_path)
-        _sync(log_path)
-        save(run.folder, info, *state, keep=run.execution.keep_checkpoints)
-    run.ranks.wait()
-    return checkpoint_place(run.folder, info.step)
+def _close_log(run: Run, info: CheckpointInfo, log_path: Path) -> None:
+    """The log up to a checkpoint is right, and on disk before it."""
+    if info.ends_segment and not run.is_branch:
+        _audit(run, log_path)
+    with log_path.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _step(
@@ -350,9 +358,3 @@ def _audit(run: Run, log_path: Path) -> None:
         planned[share.source] += share.tokens_planned
     assert rows == run.segment.rows, f"{rows} rows trained, {run.segment.rows} planned"
     assert +consumed == +planned, f"tokens by source: trained {dict(consumed)}, planned {dict(planned)}"
-
-
-def _sync(path: Path) -> None:
-    """The log is on disk before the checkpoint that counts on it."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.commands.terminal import console
+from pipeline.commands.train import check_memory
 from pipeline.core.errors import InputError
 from pipeline.core.runlog import StepLine
 from pipeline.core.steps import StepTask
@@ -47,6 +48,7 @@ def train_first_segment(config: Path, phase: str, overrides: Sequence[str]) -> N
     """Train a phase's planned rows in all the processes that torchrun started; `seodang train` goes on from there."""
     opened = open_curriculum(config, overrides)
     task = _task(opened, phase)
+    check_memory(opened, phase)
     run = Phase(task, Surroundings(training=opened.curriculum.training))
     place = run.train(task.inputs["mix"].name)
     console.print(f"trained: [bold]{place}[/bold]")

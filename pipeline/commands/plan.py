@@ -1,10 +1,10 @@
-"""`seodang plan` and `why`: the graph, the phases and the model, without running anything."""
+"""`seodang plan` and `why`: the graph, the phases, the model and what training it takes, without running anything."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -13,11 +13,15 @@ from pipeline.graph import Graph, Node
 from pipeline.recipe import Opened, open_curriculum
 from trainer.config import count_parameters
 
+if TYPE_CHECKING:
+    from trainer.launch import Launch
+
 
 def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     opened = open_curriculum(config, overrides)
     if as_json:
-        print_json({"steps": steps(opened.graph), "phases": phases(opened), "model": model(opened)})
+        launched = [launch.facts() for launch in launches(opened)]
+        print_json({"steps": steps(opened.graph), "phases": phases(opened), "model": model(opened), "launch": launched})
         return
     rows = [(s["name"], s["fingerprint"][:8], s["state"], ", ".join(s["inputs"])) for s in steps(opened.graph)]
     console.print(table("Steps", ("step", "identity", "state", "inputs"), rows))
@@ -28,6 +32,52 @@ def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     names = ("group", "weights", "matrices", "parameters", "weight_decay", "rate_ratio")
     groups = [[f"{group[n]:,}" if isinstance(group[n], int) else group[n] for n in names] for group in facts["groups"]]
     console.print(table("\nParameter groups", [name.replace("_", " ") for name in names], groups))
+    show_launches(launches(opened))
+
+
+def launches(opened: Opened) -> list[Launch]:
+    """What each phase takes and lasts, as it would be started here."""
+    from trainer.launch import plan_launch
+
+    curriculum = opened.curriculum
+    rows = curriculum.training.rows_per_microbatch or curriculum.execution.rows_per_microbatch
+    execution = curriculum.training.replaced(rows_per_microbatch=rows)
+    config, size = curriculum.model.resolve(), vocabulary(opened)
+    return [plan_launch(config, size, phase, execution) for phase in curriculum.phases]
+
+
+def show_launches(found: Sequence[Launch]) -> None:
+    """Memory of a process, computation and time of each phase, and what is in the way."""
+    rows = []
+    for launch in found:
+        estimate, grid = launch.estimate, launch.estimate.parallel
+        flops = estimate.step_flops + estimate.made_again_flops
+        limit = f"{gib(launch.limit)}" if launch.limit else "?"
+        known = estimate.tokens_per_second > 0
+        rows.append(
+            (
+                estimate.phase,
+                f"{grid.data} × {grid.expert} × {grid.context}",
+                f"{gib(launch.needed)} of {limit}{'' if launch.fits else ' !'}",
+                f"{flops:.3g}",
+                amount(estimate.tokens_per_second) if known else "?",
+                f"{estimate.days:.3g}" if known else "?",
+            )
+        )
+    columns = ("phase", "data × expert × context", "GiB a process", "FLOP a step", "tokens/s", "days")
+    console.print(table("\nLaunch (estimates)", columns, rows))
+    parts = [
+        (n, *(gib(launch.estimate.memory.items()[n]) for launch in found)) for n in found[0].estimate.memory.items()
+    ]
+    names = ("GiB a process", *(launch.estimate.phase for launch in found))
+    console.print(table("\nMemory", names, [(name.replace("_", " "), *values) for name, *values in parts]))
+    for launch in found:
+        for remark in (*launch.remarks, *([f"does not fit: {launch.advice}"] if not launch.fits else [])):
+            console.print(f"  {launch.estimate.phase}: {remark}")
+
+
+def gib(size: int) -> str:
+    return f"{size / 2**30:.3g}"
 
 
 def show_why(config: Path, step: str, overrides: Sequence[str]) -> None:
@@ -81,28 +131,32 @@ def phases(opened: Opened) -> list[dict[str, Any]]:
 def model(opened: Opened) -> dict[str, Any]:
     """Parameter counts and groups at the vocabulary the tokenizer will have."""
     config = opened.curriculum.model.resolve()
-    tokenizer = opened.curriculum.tokenizer
-    if tokenizer.trained is not None:
-        vocabulary = tokenizer.trained.vocabulary
-    else:
-        from pipeline.core.tokenizer import Tokenizer
-
-        vocabulary = Tokenizer.load(Path(str(tokenizer.path))).vocabulary_size
-    counts = count_parameters(config, vocabulary)
+    size = vocabulary(opened)
+    counts = count_parameters(config, size)
     # torch is loaded here only; on the meta device no weight takes memory, at any size.
     from trainer.model.model import build_model
     from trainer.optim import build_optimizer
 
-    optimizer = build_optimizer(build_model(config, vocabulary, 0, "meta"), opened.curriculum.optimizer)
+    optimizer = build_optimizer(build_model(config, size, 0, "meta"), opened.curriculum.optimizer)
     return {
         "preset": opened.curriculum.model.preset,
-        "vocabulary": vocabulary,
+        "vocabulary": size,
         "parameters": amount(counts.main),
         "MTP parameters": amount(counts.mtp),
         "active per token": amount(counts.active_per_token),
         "layers": "".join("L" if kind == "sliding_attention" else "G" for kind in config.layer_types),
         "groups": [group._asdict() for group in optimizer.describe_groups()],
     }
+
+
+def vocabulary(opened: Opened) -> int:
+    """Of the tokenizer that there is or will be."""
+    tokenizer = opened.curriculum.tokenizer
+    if tokenizer.trained is not None:
+        return tokenizer.trained.vocabulary
+    from pipeline.core.tokenizer import Tokenizer
+
+    return Tokenizer.load(Path(str(tokenizer.path))).vocabulary_size
 
 
 def print_json(value: Any) -> None:

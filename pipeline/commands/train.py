@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.progress import TaskID
 
 from pipeline.commands.jobs import refuse_live_jobs
+from pipeline.commands.plan import launches
 from pipeline.commands.terminal import TerminalProgress, amount, console, progress, table
 from pipeline.core.record import Record, read_record
 from pipeline.core.runlog import StepLine, read_lines
@@ -31,6 +32,7 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
     opened = open_curriculum(config, overrides)
     chooser = executor_for(opened.curriculum.execution, executor, workers, opened.located)
     refuse_live_jobs(opened, chooser)
+    check_memory(opened)
     with locked(opened.graph.store), progress() as shown:
         view = TrainingView(shown)
         rows = opened.curriculum.execution.rows_per_microbatch
@@ -43,6 +45,15 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
                 # The gate has lengthened the plan: the next phase is planned from its new end.
                 opened = open_curriculum(config, overrides)
     print_summary(opened)
+
+
+def check_memory(opened: Opened, phase: str = "") -> None:
+    """Before anything is made: warn of phases too large for this device, refuse those beyond what was told."""
+    from trainer.launch import check_launch
+
+    for launch in (one for one in launches(opened) if phase in ("", one.estimate.phase)):
+        if warning := check_launch(launch):
+            console.print(f"[yellow]warning:[/yellow] {warning}")
 
 
 def train_phase(opened: Opened, phase: str, chooser: Executor, shown: TerminalProgress, around: Surroundings) -> Record:

@@ -12,12 +12,13 @@ import torch
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL
 from pipeline.core.plans import Plan, Segment, sealed
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointInfo, check_fits, checkpoints, latest, load, read_info, remove_partial, save
+from trainer import saving
+from trainer.checkpoint import CheckpointInfo, check_fits, checkpoints, latest, load, read_info, remove_partial
 from trainer.config import ModelConfig, OptimizerConfig
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
+from trainer.saving import save
 
 VOCABULARY = 64
 MODEL = ModelConfig(
@@ -99,7 +100,7 @@ def test_every_tensor_comes_back_bit_for_bit(tmp_path: Path) -> None:
             key: value.tolist() for key, value in expected["adamw"][name].items()
         }
     assert torch.equal(loaded.rng, drawn_before)
-    assert replace(loaded.info, optimizer=None, tensors={}) == INFO
+    assert replace(loaded.info, optimizer=None, tensors={}, files={}) == INFO
 
 
 def test_the_optimiser_tree_keeps_its_kinds(tmp_path: Path) -> None:
@@ -149,14 +150,13 @@ def test_a_killed_save_is_not_seen_and_cleared(tmp_path: Path) -> None:
 
 
 def test_a_failed_round_trip_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = checkpoint._read_tensors
+    read = saving.read_parts
 
-    def one_lost(place: Path) -> dict[str, torch.Tensor]:
-        tensors = read(place)
-        tensors["model.experts"] = torch.zeros_like(tensors["model.experts"])
-        return tensors
+    def one_lost(place: Path, tensors: dict[str, torch.Tensor]) -> None:
+        read(place, tensors)
+        tensors["model.experts"].zero_()
 
-    monkeypatch.setattr(checkpoint, "_read_tensors", one_lost)
+    monkeypatch.setattr(saving, "read_parts", one_lost)
     with pytest.raises(AssertionError, match=r"did not survive the save: model\.experts"):
         save(tmp_path, INFO, {"experts": torch.ones(2), "other": torch.ones(2)}, {}, keep=1)
     assert latest(tmp_path) is None
@@ -177,7 +177,10 @@ def test_a_cut_file_is_a_clear_error(tmp_path: Path) -> None:
     place = save(tmp_path, INFO, {"w": torch.zeros(64)}, {}, keep=1)
     (data,) = place.glob("*.distcp")
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(InputError, match="unreadable checkpoint"):
+    with pytest.raises(InputError, match=r"`__0_0.distcp` has 100 bytes of [\d,]+"):
+        load(place)
+    data.unlink()
+    with pytest.raises(InputError, match="`__0_0.distcp` is missing"):
         load(place)
 
 

@@ -28,15 +28,19 @@ CLOSE = {"float32": 2e-3, "bfloat16": 1e-2, "float8": 2e-2}  # relative, on anot
 
 
 def machine() -> str:
-    """What decides the bits: the kernels' instruction set, the processor's maker and torch's version."""
+    """What decides the bits: the kernels' instruction set, the kind of processor and torch's version."""
     kernels = f"{torch.backends.cpu.get_cpu_capability()} amx={torch.cpu._is_amx_tile_supported()}"
-    return f"{kernels} {_vendor()} torch {torch.__version__}"
+    return f"{kernels} {_processor()} torch {torch.__version__}"
 
 
-def _vendor() -> str:
+def _processor() -> str:
+    """For example `AuthenticAMD 26.2`: maker, family and model, where Linux tells them."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), platform.machine())
+    known = dict(line.replace("\t", "").split(": ") for line in lines if line.count(": ") == 1)
+    if "vendor_id" not in known:
+        return platform.machine()
+    return f"{known['vendor_id']} {known['cpu family']}.{known['model']}"
 
 
 def losses(plan: Plan, folder: Path, precision: str) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from hand_plan import (
     train,
 )
 from pipeline.core.plans import Plan
-from trainer.checkpoint import checkpoints, load, read_info, save
+from trainer.checkpoint import checkpoints, load, read_info
 from trainer.config import OptimizerConfig
 from trainer.data import BatchReader
 from trainer.loop import DivergedError, deterministic, forward_backward, train_step
@@ -30,6 +30,7 @@ from trainer.losses import compute_losses
 from trainer.metrics import TokenGroups, expert_load, losses_by_group, tokens_by_group
 from trainer.model.model import build_model
 from trainer.optim import build_optimizer
+from trainer.saving import save
 from trainer.schedule import learning_rate_at
 
 

@@ -48,7 +48,7 @@ class Attention(nn.Module):
             keys, values = (gather_row(heads, layout.share) for heads in (k, v))
             mixed = piece_attention(q, keys, values, layout.pieces, layout.share)
         else:
-            mixed = document_attention(q, k, v, layout.span_tokens, layout.span_is_document)
+            mixed = _over_documents(q, k, v, layout)
         return self.output(mixed.flatten(2))
 
     def forward_cached(self, x_BMC: Tensor, step: DecodeStep, cache: LayerCache) -> Tensor:
@@ -107,6 +107,12 @@ def document_attention(
         for q, k, v, is_document in zip(queries, keys, values, span_is_document, strict=True)
     ]
     return torch.cat(mixed).view(q_BTHD.shape)
+
+
+@torch.compiler.disable()
+def _over_documents(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, layout: RowLayout) -> Tensor:
+    """Left out of compiled blocks: every batch has documents of other lengths, and would be compiled anew."""
+    return document_attention(q_BTHD, k_BTKD, v_BTKD, layout.span_tokens, layout.span_is_document)
 
 
 def piece_attention(

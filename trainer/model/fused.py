@@ -81,7 +81,9 @@ def combine_experts(base_NC: Tensor, shared_NC: Tensor, y_RC: Tensor, places_Nk:
 
 
 def _has_kernels(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    """Compiled blocks get plain torch, which the compiler fuses itself."""
+    is_ours = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    return is_ours and not torch.compiler.is_compiling()
 
 
 def bits_of(x: Tensor) -> np.ndarray:

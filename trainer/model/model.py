@@ -5,6 +5,7 @@ a whole batch at vocabulary 150K do not fit. Initial weights depend on (seed, na
 Shapes: B rows, T tokens, M new tokens, C width, V vocabulary, E experts.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -103,7 +104,16 @@ class MoEModel(nn.Module):
         next_BT = torch.cat([token_ids_BT[:, 1:], token_ids_BT[:, -1:]], dim=1)
         if self.share is not None:
             next_BT = self.share.part(next_BT)
-        return self.mtp(output.hidden_BTC, self.embed(next_BT), output.layout)
+        given = output.hidden_BTC, self.embed(next_BT), output.layout
+        if torch.is_grad_enabled() and self.recompute == "blocks":
+            return checkpoint(self.mtp, *given, use_reentrant=False)
+        return self.mtp(*given)
+
+    def compile_blocks(self) -> None:
+        """From now on run each layer through torch's compiler; layers of one kind share what is compiled."""
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.compile(dynamic=False)
 
     def tie(self) -> None:
         """One weight for embedding and head."""
@@ -175,18 +185,25 @@ def build_model(config: ModelConfig, vocabulary_size: int, seed: int, device: st
 
 
 @torch.no_grad()
-def initialize(model: MoEModel, seed: int) -> None:
+def initialize(
+    model: MoEModel,
+    seed: int,
+    shapes: Mapping[str, torch.Size] | None = None,
+    part: Callable[[str, Tensor, Tensor], Tensor] = lambda _name, whole, _like: whole,
+) -> None:
     """Norm weights 1; router biases and loads 0; every other weight normal with std `initializer_range`.
 
     That is embedding, head, attention, MLP, expert, router and MTP projection weights alike. Drawn on the CPU
-    from a generator of its own for each weight, so neither device nor the order of layers changes a value.
+    from a generator of its own for each weight, so neither device nor the order of layers changes a value. Where
+    weights are cut, `shapes` are those of whole ones, and `part` takes this process's of (name, whole, weight).
     """
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             parameter.fill_(1.0)
             continue
         generator = torch.Generator().manual_seed(derive_seed("initialize", seed, name))
-        drawn = torch.empty(parameter.shape, dtype=torch.float32)
-        parameter.copy_(drawn.normal_(0.0, model.config.initializer_range, generator=generator))
+        drawn = torch.empty(parameter.shape if shapes is None else shapes[name], dtype=torch.float32)
+        drawn.normal_(0.0, model.config.initializer_range, generator=generator)
+        parameter.copy_(part(name, drawn, parameter))
     for buffer in model.buffers():
         buffer.zero_()

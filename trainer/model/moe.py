@@ -161,7 +161,7 @@ def dispatch_route(experts_Nk: Tensor, experts: int, multiple: int = 1) -> Route
     """
     expert_of_row = experts_Nk.flatten()
     order_R = expert_of_row.argsort(stable=True)  # row in expert order -> row in token order
-    counts_E = torch.bincount(expert_of_row, minlength=experts)
+    counts_E = _counted(expert_of_row, experts)
     room_E = (counts_E + multiple - 1) // multiple * multiple
     ends_E = room_E.cumsum(0)
     # A row moves by what was left empty before its expert.
@@ -171,6 +171,13 @@ def dispatch_route(experts_Nk: Tensor, experts: int, multiple: int = 1) -> Route
     rows = len(order_R) + experts * (multiple - 1)
     token_R = order_R.new_zeros(rows).scatter_(0, place_of_sorted, order_R // experts_Nk.shape[1])
     return Route(token_R, places.view_as(experts_Nk), counts_E, ends_E.to(torch.int32))
+
+
+def _counted(values: Tensor, size: int) -> Tensor:
+    """How often each of 0 to size - 1 occurs, int64; the compiler knows no bincount, whose size depends on the data."""
+    if not torch.compiler.is_compiling():
+        return torch.bincount(values, minlength=size)
+    return values.new_zeros(size).scatter_add_(0, values, torch.ones_like(values))
 
 
 def row_multiple(rows: int, experts: int, dtype: torch.dtype) -> int:
@@ -194,7 +201,7 @@ def routing_statistics(routing: Routing, valid_BT: Tensor, share: ContextShare |
     # Padding is counted under one extra row, which is then cut off.
     row_of_token = torch.where(valid_BT.flatten(), row_of_token, rows)
     cell = (row_of_token[:, None] * experts + routing.experts_Nk).flatten()
-    counts_BE = torch.bincount(cell, minlength=(rows + 1) * experts).view(rows + 1, experts)[:rows]
+    counts_BE = _counted(cell, (rows + 1) * experts).view(rows + 1, experts)[:rows]
 
     tokens_B1, row_counts_BE = valid_BT.sum(1, keepdim=True), counts_BE
     if share is not None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from pipeline.core.errors import UserError
 from trainer.config import ParallelConfig
@@ -20,6 +24,8 @@ from trainer.model.exchange import ContextShare
 
 # Long enough for the slowest process to read a checkpoint; a dead process is noticed by its launcher long before.
 TIMEOUT = datetime.timedelta(minutes=30)
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Ranks:
     experts: dist.ProcessGroup | None = None  # those that together have all experts of a layer
     copies: dist.ProcessGroup | None = None  # those that have the same experts
     share: ContextShare | None = None
+    # Of all, beside the one that training uses, for what is told while a step runs; on the host.
+    beside: dist.ProcessGroup | None = None
+    # Of all: replicas x experts x contexts.
+    grid: DeviceMesh | None = None
 
     @property
     def is_first(self) -> bool:
@@ -65,6 +75,50 @@ class Ranks:
         dist.all_reduce(sums)
         return sums.tolist()
 
+    def first_judges(self, work: Callable[[], Made], judge: Callable[[list[Made]], None]) -> None:
+        """Every process does `work`; the first `judge`s what all have made. What fails in one fails in all.
+
+        Tells through the group beside, so that it may run while training goes on.
+        """
+        if self.is_alone:
+            judge([work()])
+            return
+        made: Made | Exception
+        try:
+            made = work()
+        except Exception as error:
+            made = error
+        told: list[Any] | None = [None] * self.config.processes if self.is_first else None
+        dist.gather_object(_sendable(made), told, dst=0, group=self.beside)
+        outcome: list[Exception | None] = [None]
+        if told is not None:
+            try:
+                judge(_all_made(told))
+            except Exception as error:
+                outcome = [_sendable(error)]
+        dist.broadcast_object_list(outcome, src=0, group=self.beside)
+        if isinstance(made, Exception):
+            raise made
+        if outcome[0] is not None:
+            raise outcome[0]
+
+
+def _all_made(told: list[Any]) -> list[Any]:
+    for each in told:
+        if isinstance(each, Exception):
+            raise each
+    return told
+
+
+def _sendable(made: Made | Exception) -> Made | Exception:
+    """An error as it is, or what it says where it cannot be sent."""
+    if isinstance(made, Exception):
+        try:
+            pickle.loads(pickle.dumps(made))
+        except Exception:
+            return RuntimeError(repr(made))
+    return made
+
 
 ALONE = Ranks(ParallelConfig())
 
@@ -93,7 +147,13 @@ def start_ranks(config: ParallelConfig, device: str) -> Ranks:
     same = [grid[:, j].flatten().tolist() for j in range(experts)]
     context, expert, copies = (_own_group(members, rank) for members in (rows, columns, same))
     share = ContextShare(context, rank % contexts, contexts) if contexts > 1 else None
-    return Ranks(config, rank, expert if experts > 1 else None, copies if experts > 1 else None, share)
+    beside = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    assert isinstance(beside, dist.ProcessGroup)
+    mesh = init_device_mesh(
+        torch.device(device).type, (replicas, experts, contexts), mesh_dim_names=("replica", "expert", "context")
+    )
+    own, same_experts = (expert, copies) if experts > 1 else (None, None)
+    return Ranks(config, rank, own, same_experts, share, beside, mesh)
 
 
 def _own_group(members: list[list[int]], rank: int) -> dist.ProcessGroup:

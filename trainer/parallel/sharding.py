@@ -1,9 +1,10 @@
 """Spread a model's weights over processes: FSDP2 for all but the experts, whole experts for expert parallelism.
 
 Contract: gradients are sums over processes, not means, because each process's loss is already its share of the whole
-batch's. Every weight starts as in one process: initial values are drawn whole and cut. Without expert parallelism the
-experts are sharded by FSDP2 like the rest; with it a process keeps its experts whole and sums their gradients over the
-processes that have the same ones.
+batch's. Every weight starts as in one process: initial values are drawn whole, one weight at a time, and cut.
+Without
+expert parallelism the experts are sharded by FSDP2 like the rest; with it a process keeps its experts whole and sums
+their gradients over the processes that have the same ones.
 Source: FSDP2 (torch.distributed.fsdp.fully_shard); expert parallelism of GShard (arXiv 2006.16668).
 """
 
@@ -14,16 +15,44 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from trainer.architecture import ModelConfig
 from trainer.model.block import Block
-from trainer.model.model import MoEModel
+from trainer.model.model import MoEModel, build_model, initialize
 from trainer.parallel.ranks import Ranks
 
 EXPERT_WEIGHTS = ("gate_up", "down")
 
 
+def build_sharded(config: ModelConfig, vocabulary_size: int, seed: int, device: str, ranks: Ranks) -> MoEModel:
+    """A new model of which this process has its part; no process ever holds more of it and one whole weight."""
+    if ranks.is_alone:
+        return build_model(config, vocabulary_size, seed, device)
+    if config.tie_embeddings:  # a weight with two names is not found again once it has left the meta device
+        return shard(build_model(config, vocabulary_size, seed, device), ranks)
+    model = shard(build_model(config, vocabulary_size, seed, "meta"), ranks)
+    model.to_empty(device=device)
+    own = expert_weights(model)
+
+    def part(name: str, whole: Tensor, like: Tensor) -> Tensor:
+        if isinstance(like, DTensor):
+            return DTensor.from_local(
+                local_part(whole, like).to(device), like.device_mesh, like.placements, run_check=False,
+                shape=like.shape, stride=like.stride(),
+            )  # fmt: skip
+        return whole.chunk(ranks.config.expert)[ranks.expert_rank] if name in own else whole
+
+    shapes = {
+        name: weight.shape for name, weight in build_model(config, vocabulary_size, seed, "meta").named_parameters()
+    }
+    initialize(model, seed, shapes, part)
+    return model
+
+
 def shard(model: MoEModel, ranks: Ranks) -> MoEModel:
-    """Cut `model`, the same whole one in every process, in place."""
+    """Cut `model`, the same whole one in every process or one on the meta device, in place."""
     if ranks.is_alone:
         return model
     model.share = ranks.share
@@ -36,8 +65,8 @@ def shard(model: MoEModel, ranks: Ranks) -> MoEModel:
                 part = nn.Parameter(whole.detach().chunk(ranks.config.expert)[ranks.expert_rank].clone())
                 setattr(moe.experts, name, part)
                 ignored.add(part)
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh(device, (ranks.config.processes,), mesh_dim_names=("all",))
+    assert ranks.grid is not None
+    mesh = init_device_mesh(ranks.grid.device_type, (ranks.config.processes,), mesh_dim_names=("all",))
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh, ignored_params=ignored)
@@ -84,3 +113,9 @@ def assemble_rows(values_RT: Tensor, ranks: Ranks) -> Tensor:
     contexts = ranks.config.context
     rows = [torch.cat(parts[at : at + contexts], dim=1) for at in range(0, len(parts), contexts)]
     return torch.cat(rows)
+
+
+def local_part(whole: Tensor, like: DTensor) -> Tensor:
+    """What of a whole tensor this process has of `like`."""
+    shape, offset = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)
+    return whole[tuple(slice(at, at + size) for at, size in zip(offset, shape, strict=True))]

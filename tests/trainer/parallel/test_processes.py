@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from hand_plan import lines
+from hand_plan import MODEL, VOCABULARY, lines
 from pipeline.core.plans import Plan
 from trainer.checkpoint import checkpoints, load, read_info
+from trainer.model.model import build_model
+from trainer.phase import load_model
 
 SCRIPT = Path(__file__).with_name("run_ranks.py")
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,45 +91,90 @@ def test_twenty_steps_in_float32(
 SEGMENT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[4])
+sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from hand_plan import train
 from pipeline.core.plans import read_plan
 from trainer.config import ParallelConfig, TrainExecution
-store, folder, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+folder, store, stop = Path(sys.argv[2]), Path(sys.argv[6]), int(sys.argv[7])
 def told(line, done, steps):
     if done == stop:
         import os
         os._exit(0)
-data, expert, context = map(int, sys.argv[5:8])
+data, expert, context = map(int, sys.argv[3:6])
 train(read_plan(store, store / "mix.p"), folder, on_step=told, execution=TrainExecution(
     checkpoint_every_steps=2, parallel=ParallelConfig(data=data, expert=expert, context=context)))
 """
+RESAVE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+torch.manual_seed(0)  # as training does: processes have one random state
+from hand_plan import MODEL, VOCABULARY
+from trainer.checkpoint import CheckpointInfo
+from trainer.config import OptimizerConfig, ParallelConfig
+from trainer.optim import build_optimizer
+from trainer.parallel.ranks import start_ranks
+from trainer.parallel.sharding import build_sharded
+from trainer.parallel.state import named_state
+from trainer.phase import restore
+from trainer.saving import CheckpointSaver
+data, expert, context = map(int, sys.argv[3:6])
+INFO = CheckpointInfo(
+    phase="p", step=6, position=21, tokens=9, plan="f", seed=0, model={}, vocabulary_size=64, tokenizer="t", parent="")
+ranks = start_ranks(ParallelConfig(data=data, expert=expert, context=context), "cpu")
+model = build_sharded(MODEL, VOCABULARY, 5, "cpu", ranks)
+optimizer = build_optimizer(model, OptimizerConfig())
+if len(sys.argv) == 7:
+    restore(Path(sys.argv[6]), model, optimizer, ranks)
+with CheckpointSaver(Path(sys.argv[2]), ranks, keep=1) as saver:
+    saver.start(INFO, *named_state(model, optimizer, ranks))
+"""
+
+
+def torchrun(
+    text: str, folder: Path, grid: tuple[int, int, int], *more: str, succeeds: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in as many processes as the grid has: HELPERS FOLDER DATA EXPERT CONTEXT ..."""
+    processes = str(grid[0] * grid[2])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    script = folder.with_suffix(".py")
+    script.write_text(text)
+    arguments = [str(script), str(ROOT / "tests" / "helpers"), str(folder), *map(str, grid), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode == 0) or not succeeds, done.stderr[-4000:]
+    return done
+
+
+def read_metadata(place: Path) -> dict[str, Any]:
+    return FileSystemReader(place).read_metadata().state_dict_metadata
+
+
+def read_metadata_info(place: Path, file: str) -> int:
+    """A byte of tensor data in the middle of one process's file."""
+    storage = FileSystemReader(place).read_metadata().storage_data
+    largest = max((info for info in storage.values() if info.relative_path == file), key=lambda info: info.length)
+    return largest.offset + largest.length // 2
 
 
 def segment(plan: Plan, folder: Path, grid: tuple[int, int, int], stop: int = 0) -> None:
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(grid[0] * grid[2]),
-    ]
-    script = folder.with_suffix(".py")
-    script.write_text(SEGMENT)
-    arguments = [str(script), str(plan.store), str(folder), str(stop), str(ROOT / "tests" / "helpers"), *map(str, grid)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=300)
-    assert stop or done.returncode == 0, done.stderr[-4000:]
+    torchrun(SEGMENT, folder, grid, str(plan.store), str(stop), succeeds=not stop)
 
 
 def test_any_grid_goes_on_from_any_other(plan: Plan, whole: Path, tmp_path: Path) -> None:
     """Begun by four processes and killed, finished by two, read by one: every row once and the losses of one process."""
     folder = tmp_path / "run"
-    segment(plan, folder, (2, 2, 2), stop=3)
-    assert [read_info(place).step for place in checkpoints(folder)] == [2]
+    segment(plan, folder, (2, 2, 2), stop=5)
+    # The save after step 2 was waited for before that after step 4, which may be cut off.
+    begun = checkpoints(folder)
+    assert [read_info(place).step for place in begun] in ([2], [2, 4])
+    assert {path.name for path in begun[0].glob("*.distcp")} == {f"__{rank}_0.distcp" for rank in range(4)}
+    expert = read_metadata(begun[0])["model.layers.1.feed_forward.experts.gate_up"].chunks
+    assert sorted(tuple(chunk.offsets) for chunk in expert) == [(0, 0, 0), (2, 0, 0)]
     segment(plan, folder, (2, 1, 1))
     log, expected = lines(folder), lines(whole)
     assert [line["position"] for line in log] == [line["position"] for line in expected]
@@ -138,3 +186,36 @@ def test_any_grid_goes_on_from_any_other(plan: Plan, whole: Path, tmp_path: Path
     assert {name: t.shape for name, t in stored.model.items()} == {
         name: t.shape for name, t in load(checkpoints(whole)[-1]).model.items()
     }
+    assert load_model(checkpoints(folder)[-1])[1].identity == stored.info.identity
+
+
+def test_a_checkpoint_is_the_same_state_on_every_grid(plan: Plan, whole: Path, tmp_path: Path) -> None:
+    """Read and written again by four processes, then by two of another grid: the tensors of one process, bit for bit."""
+    place = checkpoints(whole)[-1]
+    for name, grid in (("four", (4, 2, 1)), ("two", (1, 1, 2))):
+        torchrun(RESAVE, tmp_path / name, grid, str(place))
+        (again,) = checkpoints(tmp_path / name)
+        assert read_info(again).tensors == read_info(place).tensors
+        place = again
+
+
+def test_first_weights_are_those_of_one_process(tmp_path: Path) -> None:
+    torchrun(RESAVE, tmp_path / "new", (4, 2, 1))
+    (place,) = checkpoints(tmp_path / "new")
+    expected = build_model(MODEL, VOCABULARY, seed=5).state_dict()
+    stored = load(place).model
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_flipped_bit_in_one_shard_is_an_error_in_every_process(plan: Plan, whole: Path, tmp_path: Path) -> None:
+    torchrun(RESAVE, tmp_path / "four", (4, 2, 1), str(checkpoints(whole)[-1]))
+    (place,) = checkpoints(tmp_path / "four")
+    shard = place / "__3_0.distcp"
+    content = bytearray(shard.read_bytes())
+    middle = read_metadata_info(place, "__3_0.distcp")
+    content[middle] ^= 1
+    shard.write_bytes(content)
+    done = torchrun(RESAVE, tmp_path / "again", (2, 1, 1), str(place), succeeds=False)
+    assert done.stderr.count("is changed") >= 2
+    assert checkpoints(tmp_path / "again") == []
