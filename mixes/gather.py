@@ -12,26 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
-from numba.np.numpy_support import carray
+from numba import carray, njit
 
-
-def _pointer_to(kind: Any) -> Any:
-    @intrinsic
-    def at(typing_context: Any, address: Any) -> Any:
-        del typing_context
-
-        def inttoptr(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-        return types.CPointer(kind)(address), inttoptr
-
-    return at
-
-
-_tokens_at = _pointer_to(types.uint32)
-_flags_at = _pointer_to(types.uint8)
+from pipeline.core.pointers import uint8_at, uint32_at
 
 
 @njit(cache=True, nogil=True)
@@ -49,14 +32,14 @@ def gather(
         token_ids[end:start] = 0
         counts[end:start] = False
         end = start + length
-        tokens, into = carray(_tokens_at(token_address_P[p]), (length,)), token_ids[start:end]
+        tokens, into = carray(uint32_at(token_address_P[p]), (length,)), token_ids[start:end]
         for t in range(length):
             into[t] = tokens[t]
         counted = counts[start:end]
         if flag_address_P[p] == 0:
             counted[:] = True
         else:
-            flags = carray(_flags_at(flag_address_P[p]), (length,))
+            flags = carray(uint8_at(flag_address_P[p]), (length,))
             for t in range(length):
                 counted[t] = flags[t] != 0
     token_ids[end:] = 0
