@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import xxhash
 
-from mixes.gather import blocks_to_check
+from mixes.gather import addresses, blocks_to_check
 from pipeline.core.errors import InputError
 from pipeline.core.plans import Segment, ShardRef
 from pipeline.core.shards import SUM_BYTES, SUM_DTYPE, TOKEN_DTYPE, sidecar
@@ -86,20 +86,25 @@ class MappedTokens:
         self._found = np.empty((AT_ONCE, 2), np.int64)
 
     def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
-        address_P = self._address_S[shard_P]
-        if not address_P.all():
-            for shard in np.unique(shard_P[address_P == 0]).tolist():
-                self._open(shard)
-            address_P = self._address_S[shard_P]
-        byte_P = start_P * TOKEN_BYTES
-        self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, byte_P + length_P * TOKEN_BYTES)
-        flags_P = self._flag_address_S[shard_P]
-        own = flags_P != 0
+        while True:
+            token_address_P, flag_address_P, known = addresses(
+                shard_P, start_P, length_P, self._address_S, self._flag_address_S, self._first_block_S,
+                self._first_flag_block_S, self._checked, self._flags_checked, SUM_BYTES,
+            )  # fmt: skip
+            if known:
+                return Located(token_address_P, flag_address_P, self)
+            self._make_known(shard_P, start_P, length_P)
+
+    def _make_known(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> None:
+        """Open the shards and check the blocks that were not touched before."""
+        for shard in np.unique(shard_P[self._address_S[shard_P] == 0]).tolist():
+            self._open(shard)
+        start_P, end_P = start_P.astype(np.int64), start_P.astype(np.int64) + length_P
+        byte_P, end_byte_P = start_P * TOKEN_BYTES, end_P * TOKEN_BYTES
+        self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, end_byte_P)
+        own = self._flag_address_S[shard_P] != 0
         if own.any():
-            start, end = start_P[own], start_P[own] + length_P[own]
-            self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start, end)
-            flags_P = np.where(own, flags_P + start_P.astype(np.uint64), np.uint64(0))
-        return Located(address_P + byte_P.astype(np.uint64), flags_P, self)
+            self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start_P[own], end_P[own])
 
     def read(self, shard: int, start: int, length: int) -> np.ndarray:
         """[length] uint32 token ids, checked."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from pipeline.core.pointers import uint8_at, uint32_at
+from pipeline.core.pointers import int32_at, int64_at, uint8_at, uint32_at
 
 
 @njit(cache=True, nogil=True)
@@ -47,27 +47,77 @@ def gather(
 
 
 @njit(cache=True, nogil=True)
-def places(row_P: np.ndarray, length_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([P] int32 ordinal of each piece in its row, [P] int32 tokens before it there); rows rise."""
-    ordinal_P, offset_P = np.empty(row_P.shape[0], np.int32), np.empty(row_P.shape[0], np.int32)
+def placed(
+    address_CB: np.ndarray, entries: int, row_P: np.ndarray, piece_P: np.ndarray, language_K: np.ndarray,
+    domain_K: np.ndarray,
+) -> Any:  # fmt: skip
+    """(([9, P] int32, [2, P] int64), missed record batch) of pieces whose rows rise: ordinal and offset in the row,
+    length, shard, source, component, language, domain and row; document and first token of the shard.
+
+    Columns are those of `PIECES_SCHEMA`, in its order.
+    """
+    narrow, wide = np.empty((9, row_P.shape[0]), np.int32), np.empty((2, row_P.shape[0]), np.int64)
     ordinal, offset = 0, 0
     for p in range(row_P.shape[0]):
+        number = piece_P[p] // entries
+        place = piece_P[p] - number * entries
+        if address_CB[0, number] == 0:
+            return (narrow, wide), number
         if p > 0 and row_P[p] != row_P[p - 1]:
             ordinal, offset = 0, 0
-        ordinal_P[p], offset_P[p] = ordinal, offset
+        length = carray(int32_at(address_CB[2, number]), (entries,))[place]
+        kind = carray(int32_at(address_CB[6, number]), (entries,))[place]
+        narrow[0, p], narrow[1, p], narrow[2, p] = ordinal, offset, length
+        narrow[3, p] = carray(int32_at(address_CB[0, number]), (entries,))[place]
+        narrow[4, p] = carray(int32_at(address_CB[3, number]), (entries,))[place]
+        narrow[5, p] = carray(int32_at(address_CB[5, number]), (entries,))[place]
+        narrow[6, p], narrow[7, p], narrow[8, p] = language_K[kind], domain_K[kind], row_P[p]
+        wide[0, p] = carray(int64_at(address_CB[4, number]), (entries,))[place]
+        wide[1, p] = carray(int64_at(address_CB[1, number]), (entries,))[place]
         ordinal += 1
-        offset += length_P[p]
-    return ordinal_P, offset_P
+        offset += length
+    return (narrow, wide), np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def addresses(
+    shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray, address_S: np.ndarray, flag_address_S: np.ndarray,
+    first_block_S: np.ndarray, first_flag_block_S: np.ndarray, checked: np.ndarray, flags_checked: np.ndarray,
+    block_bytes: int,
+) -> Any:  # fmt: skip
+    """([P] addresses of tokens, [P] of loss flags, whether all are known): no shard unopened, no block unchecked."""
+    pieces = shard_P.shape[0]
+    token_address_P, flag_address_P = np.empty(pieces, np.uint64), np.zeros(pieces, np.uint64)
+    for p in range(pieces):
+        shard, start, end = shard_P[p], np.int64(start_P[p]), np.int64(start_P[p]) + length_P[p]
+        if address_S[shard] == 0:
+            return token_address_P, flag_address_P, False
+        for block in range(start * 4 // block_bytes, (end * 4 - 1) // block_bytes + 1):
+            if not checked[first_block_S[shard] + block]:
+                return token_address_P, flag_address_P, False
+        token_address_P[p] = address_S[shard] + np.uint64(start * 4)
+        if flag_address_S[shard] != 0:
+            for block in range(start // block_bytes, (end - 1) // block_bytes + 1):
+                if not flags_checked[first_flag_block_S[shard] + block]:
+                    return token_address_P, flag_address_P, False
+            flag_address_P[p] = flag_address_S[shard] + np.uint64(start)
+    return token_address_P, flag_address_P, True
 
 
 @njit(cache=True, nogil=True)
 def spread(
     value_P: np.ndarray, row_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, padding: int, out_RT: np.ndarray
 ) -> None:
-    """Give each token its piece's value; rows hold at least one piece."""
-    out_RT[:, :] = padding
+    """Give each token its piece's value, and what no piece covers `padding`."""
+    context = np.int64(out_RT.shape[1])
+    out = out_RT.reshape(-1)
+    end = np.int64(0)
     for p in range(row_P.shape[0]):
-        out_RT[row_P[p], offset_P[p] : offset_P[p] + length_P[p]] = value_P[p]
+        start: Any = row_P[p] * context + offset_P[p]
+        out[end:start] = padding
+        end = start + length_P[p]
+        out[start:end] = value_P[p]
+    out[end:] = padding
 
 
 @njit(cache=True, nogil=True)
