@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from pipeline.core.pointers import int32_at, int64_at, uint8_at, uint32_at
+from pipeline.core.pointers import int32_at, int64_at, prefetch, uint8_at, uint32_at
+
+AHEAD_BYTES = 4096  # of the next piece: a quarter faster than none, more gains nothing (ours, measured)
+LINE_BYTES = 64
 
 
 @njit(cache=True, nogil=True)
@@ -32,6 +35,9 @@ def gather(
         token_ids[end:start] = 0
         counts[end:start] = False
         end = start + length
+        if p + 1 < row_P.shape[0]:  # the processor guesses what follows within a piece, not where the next one lies
+            for byte in range(0, min(4 * np.int64(length_P[p + 1]), AHEAD_BYTES), LINE_BYTES):
+                prefetch(token_address_P[p + 1] + np.uint64(byte))
         tokens, into = carray(uint32_at(token_address_P[p]), (length,)), token_ids[start:end]
         for t in range(length):
             into[t] = tokens[t]
