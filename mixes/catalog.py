@@ -203,7 +203,8 @@ def _table(path: Path) -> tuple[np.ndarray, np.ndarray, list[Kind]]:
     """(int32 lengths, int16 or int32 kinds, what these numbers stand for) of a document table."""
     names = list(Kind._fields)
     numbers: dict[Kind, int] = {}
-    lengths, kinds = [np.empty(0, np.int32)], [np.empty(0, np.int16)]
+    lengths: list[np.ndarray] = [np.empty(0, np.int32)]
+    kinds: list[np.ndarray] = [np.empty(0, np.int16)]
     try:
         file = pq.ParquetFile(path, read_dictionary=names)
         missing = sorted({*names, "length"} - set(file.schema_arrow.names))

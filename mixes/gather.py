@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
+from numba.np.numpy_support import carray
 
 from pipeline.core.pointers import int32_at, int64_at, prefetch, uint8_at, uint32_at
 
@@ -54,21 +55,22 @@ def gather(
 
 @njit(cache=True, nogil=True)
 def placed(
-    address_CB: np.ndarray, entries: int, row_P: np.ndarray, piece_P: np.ndarray, language_K: np.ndarray,
-    domain_K: np.ndarray,
+    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, row_P: np.ndarray, piece_P: np.ndarray,
+    language_K: np.ndarray, domain_K: np.ndarray,
 ) -> Any:  # fmt: skip
-    """(([9, P] int32, [2, P] int64), missed record batch) of pieces whose rows rise: ordinal and offset in the row,
+    """(([9, P] int32, [2, P] int64), complete) of pieces whose rows rise: ordinal and offset in the row,
     length, shard, source, component, language, domain and row; document and first token of the shard.
 
     Columns are those of `PIECES_SCHEMA`, in its order.
     """
     narrow, wide = np.empty((9, row_P.shape[0]), np.int32), np.empty((2, row_P.shape[0]), np.int64)
-    ordinal, offset = 0, 0
+    ordinal, offset, complete = 0, 0, True
     for p in range(row_P.shape[0]):
         number = piece_P[p] // entries
         place = piece_P[p] - number * entries
         if address_CB[0, number] == 0:
-            return (narrow, wide), number
+            missed_B[number], complete = True, False
+            continue
         if p > 0 and row_P[p] != row_P[p - 1]:
             ordinal, offset = 0, 0
         length = carray(int32_at(address_CB[2, number]), (entries,))[place]
@@ -82,7 +84,12 @@ def placed(
         wide[1, p] = carray(int64_at(address_CB[1, number]), (entries,))[place]
         ordinal += 1
         offset += length
-    return (narrow, wide), np.int64(-1)
+    return (narrow, wide), complete
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _is_set(bits: np.ndarray, place: Any) -> Any:
+    return bits[place >> 3] >> (place & 7) & 1 != 0
 
 
 @njit(cache=True, nogil=True)
@@ -99,12 +106,12 @@ def addresses(
         if address_S[shard] == 0:
             return token_address_P, flag_address_P, False
         for block in range(start * 4 // block_bytes, (end * 4 - 1) // block_bytes + 1):
-            if not checked[first_block_S[shard] + block]:
+            if not _is_set(checked, first_block_S[shard] + block):
                 return token_address_P, flag_address_P, False
         token_address_P[p] = address_S[shard] + np.uint64(start * 4)
         if flag_address_S[shard] != 0:
             for block in range(start // block_bytes, (end - 1) // block_bytes + 1):
-                if not flags_checked[first_flag_block_S[shard] + block]:
+                if not _is_set(flags_checked, first_flag_block_S[shard] + block):
                     return token_address_P, flag_address_P, False
             flag_address_P[p] = flag_address_S[shard] + np.uint64(start)
     return token_address_P, flag_address_P, True
@@ -131,7 +138,7 @@ def blocks_to_check(
     first_block_S: np.ndarray, shard_P: np.ndarray, start_P: np.ndarray, end_P: np.ndarray, block_bytes: int,
     checked: np.ndarray, found: np.ndarray,
 ) -> int:  # fmt: skip
-    """Blocks that the byte ranges touch and that are not in `checked` yet; they are marked there.
+    """Blocks that the byte ranges touch and that are not in the bits of `checked` yet; they are marked there.
 
     Writes (shard, block of the shard) into `found` and returns how many; stops when it is full.
     """
@@ -140,10 +147,10 @@ def blocks_to_check(
         shard = shard_P[p]
         for block in range(start_P[p] // block_bytes, (end_P[p] - 1) // block_bytes + 1):
             place = first_block_S[shard] + block
-            if not checked[place]:
+            if not _is_set(checked, place):
                 if count == found.shape[0]:
                     return count
-                checked[place] = True
+                checked[place >> 3] |= np.uint8(1 << (place & 7))
                 found[count, 0] = shard
                 found[count, 1] = block
                 count += 1

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
+from numba.np.numpy_support import carray
 
 from pipeline.core.plans import ROWS_SCHEMA, SegmentRows
 from pipeline.core.pointers import int64_at
@@ -107,38 +108,40 @@ def served_pieces(rows: SegmentRows, order: RowOrder, offset: int, count: int) -
 
 @njit(cache=True, nogil=True)
 def _served(
-    address_CB: np.ndarray, entries: int, column: int, start: int, end: int, size: np.uint64, left_base: np.uint64,
-    right_base: np.uint64, keys: np.ndarray,
+    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, start: int, end: int, size: np.uint64,
+    left_base: np.uint64, right_base: np.uint64, keys: np.ndarray,
 ) -> Any:  # fmt: skip
-    """([B] stored rows as they are served, missed record batch) of the global batch at [start, end)."""
-    row_B, cost_B = np.empty(end - start, np.int64), np.empty(end - start, np.int64)
+    """([B] stored rows as they are served, complete) of the global batch at [start, end)."""
+    row_B, cost_B, complete = np.empty(end - start, np.int64), np.empty(end - start, np.int64), True
     for b in range(end - start):
         row = np.int64(image_of(np.uint64(start + b), size, left_base, right_base, keys))
-        address = address_CB[column, row // entries]
-        if address == 0:
-            return row_B, row // entries
-        row_B[b], cost_B[b] = row, carray(int64_at(address), (entries,))[row % entries]
-    return row_B[balanced(cost_B)], np.int64(-1)
+        number = row // entries
+        if address_CB[column, number] == 0:
+            missed_B[number], complete = True, False
+            continue
+        row_B[b], cost_B[b] = row, carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
+    return (row_B[balanced(cost_B)] if complete else row_B), complete
 
 
 @njit(cache=True, nogil=True)
-def _pieces_of(address_CB: np.ndarray, entries: int, column: int, row_R: np.ndarray) -> Any:
-    """(([P] row, [P] piece), missed record batch) of stored rows."""
-    first_R, end_R, pieces = np.empty_like(row_R), np.empty_like(row_R), 0
-    row_P, piece_P = np.empty(0, np.int32), np.empty(0, np.int64)
+def _pieces_of(address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, row_R: np.ndarray) -> Any:
+    """(([P] row, [P] piece), complete) of stored rows."""
+    first_2R, pieces, complete = np.zeros((2, row_R.shape[0]), np.int64), 0, True
     for r in range(row_R.shape[0]):
-        for row in (row_R[r] + 1, row_R[r]):
-            address = address_CB[column, row // entries]
-            if address == 0:
-                return (row_P, piece_P), row // entries
-            first_R[r] = carray(int64_at(address), (entries,))[row % entries]
-            if row > row_R[r]:
-                end_R[r] = first_R[r]
-        pieces += end_R[r] - first_R[r]
+        for after in range(2):
+            row = row_R[r] + after
+            number = row // entries
+            if address_CB[column, number] == 0:
+                missed_B[number], complete = True, False
+                continue
+            first_2R[after, r] = carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
+        pieces += first_2R[1, r] - first_2R[0, r]
+    if not complete:
+        pieces = 0
     row_P, piece_P = np.empty(pieces, np.int32), np.empty(pieces, np.int64)
     place = 0
-    for r in range(row_R.shape[0]):
-        for piece in range(first_R[r], end_R[r]):
+    for r in range(row_R.shape[0] if complete else 0):
+        for piece in range(first_2R[0, r], first_2R[1, r]):
             row_P[place], piece_P[place] = r, piece
             place += 1
-    return (row_P, piece_P), np.int64(-1)
+    return (row_P, piece_P), complete

@@ -2,8 +2,8 @@
 
 Contract: any entry is found by a division. Opening reads the footer; a record batch is looked up when it is first
 touched, and nothing is kept of it but its columns' addresses: 8 bytes a column and record batch. Compiled loops get
-the table of addresses through `reading`, which looks up what a loop misses and runs it again. Cost of `take`: a place
-of memory an entry and column.
+the table of addresses through `reading`, which looks up what a loop missed and runs it once more. Cost of `take`: a
+place of memory an entry and column.
 
 Shapes: C columns, B record batches, N entries.
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numba import carray, njit
+from numba import njit
+from numba.np.numpy_support import carray
 
 from pipeline.core.errors import InputError
 from pipeline.core.pointers import int32_at, int64_at
@@ -43,14 +44,18 @@ class MappedColumns:
         self._bytes_C = [field.type.bit_width // 8 for field in schema]
         self._wide_C = np.array(self._bytes_C) == WIDE
         self._address_CB = np.zeros((len(self.names), self._reader.num_record_batches), np.uint64)
+        self._missed_B = np.zeros(self._reader.num_record_batches, np.bool_)
 
     def reading(self, kernel: Callable[..., Any], *arguments: Any) -> Any:
-        """What `kernel(address_CB, entries, *arguments)` found: it returns (found, missed record batch or -1)."""
+        """What `kernel(address_CB, missed_B, entries, *arguments)` found: it returns (found, whether that is all), and
+        marks the record batches whose addresses it missed."""
         while True:
-            found, missed = kernel(self._address_CB, self.entries, *arguments)
-            if missed < 0:
+            found, complete = kernel(self._address_CB, self._missed_B, self.entries, *arguments)
+            if complete:
                 return found
-            self._look_up(missed)
+            for number in np.flatnonzero(self._missed_B).tolist():
+                self._look_up(number)
+            self._missed_B[:] = False
 
     def take(self, names: Sequence[str], entry_N: np.ndarray) -> dict[str, np.ndarray]:
         """[N] values of each named column."""
@@ -74,19 +79,24 @@ class MappedColumns:
 
 
 @njit(cache=True, nogil=True)
-def _taken(address_CB: np.ndarray, entries: int, wide_C: np.ndarray, chosen_C: np.ndarray, entry_N: np.ndarray) -> Any:
-    """(([chosen, N] int32, [chosen, N] int64), missed record batch): each column has its row in one of the two."""
+def _taken(
+    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, wide_C: np.ndarray, chosen_C: np.ndarray,
+    entry_N: np.ndarray,
+) -> Any:  # fmt: skip
+    """(([chosen, N] int32, [chosen, N] int64), complete): each column has its row in one of the two."""
+    complete = True
     narrow_CN = np.empty((chosen_C.shape[0], entry_N.shape[0]), np.int32)
     wide_CN = np.empty((chosen_C.shape[0], entry_N.shape[0]), np.int64)
     for n in range(entry_N.shape[0]):
         number = entry_N[n] // entries
         place = entry_N[n] - number * entries
+        if address_CB[0, number] == 0:
+            missed_B[number], complete = True, False
+            continue
         for c in range(chosen_C.shape[0]):
             address = address_CB[chosen_C[c], number]
-            if address == 0:
-                return (narrow_CN, wide_CN), number
             if wide_C[chosen_C[c]]:
                 wide_CN[c, n] = carray(int64_at(address), (entries,))[place]
             else:
                 narrow_CN[c, n] = carray(int32_at(address), (entries,))[place]
-    return (narrow_CN, wide_CN), np.int64(-1)
+    return (narrow_CN, wide_CN), complete

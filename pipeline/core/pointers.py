@@ -32,8 +32,7 @@ int32_at = _pointer_to(types.int32)
 int64_at = _pointer_to(types.int64)
 
 
-@intrinsic
-def prefetch(typing_context: Any, address: Any) -> Any:
+def _prefetch(typing_context: Any, address: Any) -> Any:
     del typing_context
 
     def call(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -46,3 +45,6 @@ def prefetch(typing_context: Any, address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(address), call
+
+
+prefetch: Any = intrinsic(_prefetch)
