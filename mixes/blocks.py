@@ -10,6 +10,7 @@ Shapes: S shards of the segment, P pieces.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ CACHE_BYTES = 1 << 30
 AT_ONCE = 4096  # blocks looked up before they are checked
 MOST_MAPPED = 16_384  # shards, three files each: Linux allows a process 65,530 maps
 TOKENS, FLAGS, SUMS = ".bin", ".bin.loss", ".sums"
+ATTEMPTS = 3  # to read a range, the later ones after a pause that doubles
+PAUSE_SECONDS = 0.1
+FINAL = (FileNotFoundError, PermissionError)
 UNREACHED = "check the store and its credentials"
 REMEDY = "the file was cut, changed or corrupted: delete its step's folder and run it again"
 
@@ -231,10 +235,8 @@ class RangedTokens:
         absent = [shard for shard in shards if shard not in found]
         if absent:
             paths = [self._path(shard, SUMS) for shard in absent]
-            parts = self._files.cat_ranges(paths, [None] * len(paths), [None] * len(paths), on_error="return")
+            parts = self._read(paths, [(None, None)] * len(paths))
             for shard, path, part in zip(absent, paths, parts, strict=True):
-                if isinstance(part, Exception):
-                    raise InputError(f"cannot be read: {part!r}", where=path, fix=UNREACHED)
                 found[shard] = _checked_sums(part, self._shards[shard], path)
         self._keep({(shard, SUMS, 0): sums for shard, sums in found.items()})
         return found
@@ -248,12 +250,34 @@ class RangedTokens:
         if absent:
             paths = [self._path(shard, ending) for shard, ending, _ in absent]
             bounds = [self._bounds(*key) for key in absent]
-            lows, highs = [low for low, _ in bounds], [high for _, high in bounds]
-            parts = self._files.cat_ranges(paths, lows, highs, on_error="return")
+            parts = self._read(paths, bounds)
             for key, path, bound, part in zip(absent, paths, bounds, parts, strict=True):
                 found[key] = self._verified(key, path, bound, part, sums[key[0]])
         self._keep(found)
         return found
+
+    def _read(self, paths: Sequence[str], bounds: Sequence[tuple[int | None, int | None]]) -> list[bytes]:
+        """The ranges, asked for in one go; those that failed once more, unless the store says that they are not there.
+
+        Raises `InputError` naming the file.
+        """
+        parts: list[Any] = [None] * len(paths)
+        for attempt in range(ATTEMPTS):
+            asked = [place for place, part in enumerate(parts) if not isinstance(part, bytes)]
+            lows, highs = [bounds[place][0] for place in asked], [bounds[place][1] for place in asked]
+            answers = self._files.cat_ranges([paths[place] for place in asked], lows, highs, on_error="return")
+            for place, answer in zip(asked, answers, strict=True):
+                parts[place] = answer
+            failed = [place for place in asked if isinstance(parts[place], Exception)]
+            final = [place for place in failed if isinstance(parts[place], FINAL) or attempt == ATTEMPTS - 1]
+            if final:
+                error = parts[final[0]]
+                why = f"cannot be read: {type(error).__name__}: {error}"
+                raise InputError(why, where=paths[final[0]], fix=UNREACHED)
+            if not failed:
+                break
+            time.sleep(PAUSE_SECONDS * 2**attempt)
+        return parts
 
     def _keep(self, found: Mapping[tuple[int, str, int], np.ndarray]) -> None:
         """The cache keeps what was used last, within its size."""
@@ -274,8 +298,6 @@ class RangedTokens:
         self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: Any, sums: np.ndarray
     ) -> np.ndarray:
         shard, ending, number = key
-        if isinstance(part, Exception):
-            raise InputError(f"cannot be read: {part!r}", where=path, fix=UNREACHED)
         if len(part) != bound[1] - bound[0]:
             what = f"{len(part):,} bytes at {bound[0]:,} where the plan says {bound[1] - bound[0]:,}"
             raise InputError(what, where=path, fix=REMEDY)
