@@ -3,15 +3,16 @@
 Contract: `locate` gives the memory addresses of pieces' tokens and loss flags. What is read is checked, block by block
 of 64 KiB, against the sums that were written with the shard, whose own hash is in the plan; a block is checked when it
 is first touched (mapped files) or fetched (ranges). A file that is missing, cut or changed raises `InputError` naming
-it. Memory: of mapped files one byte a block touched, 0.002 % of the tokens; of a remote store a cache of bounded size.
+it. Memory: of mapped files one bit a block touched, 2 MB for 10^12 tokens; of a remote store a cache of bounded size.
 
 Shapes: S shards of the segment, P pieces.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import xxhash
 
-from mixes.gather import blocks_to_check
+from mixes.gather import addresses, blocks_to_check
 from pipeline.core.errors import InputError
 from pipeline.core.plans import Segment, ShardRef
 from pipeline.core.shards import SUM_BYTES, SUM_DTYPE, TOKEN_DTYPE, sidecar
@@ -28,7 +29,12 @@ TOKEN_BYTES = TOKEN_DTYPE.itemsize
 RANGE_BYTES = 1 << 20  # fetched at a time: large enough for an object store's latency, 16 checked blocks
 CACHE_BYTES = 1 << 30
 AT_ONCE = 4096  # blocks looked up before they are checked
-TOKENS, FLAGS = ".bin", ".bin.loss"
+MOST_MAPPED = 16_384  # shards, three files each: Linux allows a process 65,530 maps
+TOKENS, FLAGS, SUMS = ".bin", ".bin.loss", ".sums"
+ATTEMPTS = 3  # to read a range, the later ones after a pause that doubles
+PAUSE_SECONDS = 0.1
+FINAL = (FileNotFoundError, PermissionError)
+UNREACHED = "check the store and its credentials"
 REMEDY = "the file was cut, changed or corrupted: delete its step's folder and run it again"
 
 
@@ -51,7 +57,11 @@ def _blocks(size: int) -> int:
     return -(-size // SUM_BYTES)
 
 
-def _checked_sums(data: bytes, shard: ShardRef, where: str) -> np.ndarray:
+def _bytes_of_bits(bits: Any) -> int:
+    return -(-int(bits) // 8)
+
+
+def _checked_sums(data: Any, shard: ShardRef, where: str) -> np.ndarray:
     """[blocks] uint64 of `.bin`, then of `.bin.loss` if there is one. Raises `InputError`."""
     if xxhash.xxh3_128_hexdigest(data) != shard.sums:
         raise InputError("the shard's checksums are not those the plan was made with", where=where, fix=REMEDY)
@@ -77,8 +87,8 @@ class MappedTokens:
         sizes = [shard.tokens * TOKEN_BYTES for shard in segment.shards]
         self._first_block_S = np.cumsum([0, *(_blocks(size) for size in sizes)], dtype=np.int64)
         self._first_flag_block_S = np.cumsum([0, *(_blocks(s.tokens) for s in segment.shards)], dtype=np.int64)
-        self._checked = np.zeros(int(self._first_block_S[-1]), np.bool_)
-        self._flags_checked = np.zeros(int(self._first_flag_block_S[-1]), np.bool_)
+        self._checked = np.zeros(_bytes_of_bits(self._first_block_S[-1]), np.uint8)
+        self._flags_checked = np.zeros(_bytes_of_bits(self._first_flag_block_S[-1]), np.uint8)
         self._address_S = np.zeros(len(segment.shards), np.uint64)
         self._flag_address_S = np.zeros(len(segment.shards), np.uint64)
         self._files: dict[tuple[int, str], np.ndarray] = {}
@@ -86,20 +96,28 @@ class MappedTokens:
         self._found = np.empty((AT_ONCE, 2), np.int64)
 
     def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
-        address_P = self._address_S[shard_P]
-        if not address_P.all():
-            for shard in np.unique(shard_P[address_P == 0]).tolist():
-                self._open(shard)
-            address_P = self._address_S[shard_P]
-        byte_P = start_P * TOKEN_BYTES
-        self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, byte_P + length_P * TOKEN_BYTES)
-        flags_P = self._flag_address_S[shard_P]
-        own = flags_P != 0
+        while True:
+            token_address_P, flag_address_P, known = addresses(
+                shard_P, start_P, length_P, self._address_S, self._flag_address_S, self._first_block_S,
+                self._first_flag_block_S, self._checked, self._flags_checked, SUM_BYTES,
+            )  # fmt: skip
+            if known:
+                return Located(token_address_P, flag_address_P, self)
+            self._make_known(shard_P, start_P, length_P)
+
+    def _make_known(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> None:
+        """Open the shards and check the blocks that were not touched before."""
+        needed = set(shard_P.tolist())
+        for shard in sorted(needed - self._sums.keys()):
+            self._open(shard)
+        for shard in [shard for shard in self._sums if shard not in needed][: max(len(self._sums) - MOST_MAPPED, 0)]:
+            self._close(shard)
+        start_P, end_P = start_P.astype(np.int64), start_P.astype(np.int64) + length_P
+        byte_P, end_byte_P = start_P * TOKEN_BYTES, end_P * TOKEN_BYTES
+        self._verify(TOKENS, self._first_block_S, self._checked, shard_P, byte_P, end_byte_P)
+        own = self._flag_address_S[shard_P] != 0
         if own.any():
-            start, end = start_P[own], start_P[own] + length_P[own]
-            self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start, end)
-            flags_P = np.where(own, flags_P + start_P.astype(np.uint64), np.uint64(0))
-        return Located(address_P + byte_P.astype(np.uint64), flags_P, self)
+            self._verify(FLAGS, self._first_flag_block_S, self._flags_checked, shard_P[own], start_P[own], end_P[own])
 
     def read(self, shard: int, start: int, length: int) -> np.ndarray:
         """[length] uint32 token ids, checked."""
@@ -111,14 +129,22 @@ class MappedTokens:
         stem = self._store / shard.stem
         size = shard.tokens * TOKEN_BYTES
         try:
-            self._sums[number] = _checked_sums(sidecar(stem, ".sums").read_bytes(), shard, str(sidecar(stem, ".sums")))
+            sums = _checked_sums(np.memmap(sidecar(stem, ".sums"), np.uint8, "r"), shard, str(sidecar(stem, ".sums")))
             self._map(number, TOKENS, size)
-            if self._sums[number].shape[0] > _blocks(size):
+            if sums.shape[0] > _blocks(size):
                 self._map(number, FLAGS, shard.tokens)
+            self._sums[number] = sums
         except FileNotFoundError as error:
             raise InputError(
                 "token shard has no such file", where=str(error.filename), fix="run its step again"
             ) from None
+
+    def _close(self, number: int) -> None:
+        """Unmap a shard; which of its blocks were checked stays known."""
+        self._address_S[number] = self._flag_address_S[number] = 0
+        del self._sums[number]
+        for ending in (TOKENS, FLAGS):
+            self._files.pop((number, ending), None)
 
     def _map(self, number: int, ending: str, size: int) -> None:
         path = sidecar(self._store / self._shards[number].stem, ending)
@@ -149,7 +175,8 @@ class MappedTokens:
                     _check(data, int(self._sums[number][before + block]), block, where)
                 except InputError:
                     for other, unchecked in found[place:count].tolist():
-                        checked[first[other] + unchecked] = False
+                        bit = int(first[other]) + unchecked
+                        checked[bit >> 3] &= ~(1 << (bit & 7)) & 0xFF
                     raise
 
 
@@ -168,23 +195,22 @@ class RangedTokens:
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[tuple[int, str, int], np.ndarray] = OrderedDict()
         self._held_bytes = 0
-        self._sums: dict[int, np.ndarray] = {}
 
     def locate(self, shard_P: np.ndarray, start_P: np.ndarray, length_P: np.ndarray) -> Located:
         shards = shard_P.tolist()
-        self._fetch_sums(sorted(set(shards) - self._sums.keys()))
+        sums = self._fetch_sums(sorted(set(shards)))
         spans = [
             (shard, ending, start * width, (start + length) * width)
             for shard, start, length in zip(shards, start_P.tolist(), length_P.tolist(), strict=True)
             for ending, width in ((TOKENS, TOKEN_BYTES), (FLAGS, 1))
-            if ending == TOKENS or self._has_flags(shard)
+            if ending == TOKENS or sums[shard].shape[0] > _blocks(self._shards[shard].tokens * TOKEN_BYTES)
         ]
         needed = {
             (shard, ending, number): None
             for shard, ending, start, end in spans
             for number in range(start // RANGE_BYTES, (end - 1) // RANGE_BYTES + 1)
         }
-        ranges = self._fetch(list(needed))
+        ranges = self._fetch(list(needed), sums)
         held = np.empty(sum(-(-(end - start) // TOKEN_BYTES) for *_, start, end in spans) * TOKEN_BYTES, np.uint8)
         address_P = np.zeros(shard_P.shape[0], np.uint64)
         flag_address_P = np.zeros(shard_P.shape[0], np.uint64)
@@ -200,51 +226,78 @@ class RangedTokens:
             place = -(-place // TOKEN_BYTES) * TOKEN_BYTES  # tokens are read as whole words
         return Located(address_P, flag_address_P, held)
 
-    def _has_flags(self, shard: int) -> bool:
-        return self._sums[shard].shape[0] > _blocks(self._shards[shard].tokens * TOKEN_BYTES)
-
     def _path(self, shard: int, ending: str) -> str:
         return f"{self._root}/{self._shards[shard].stem}{ending}"
 
-    def _fetch_sums(self, shards: Sequence[int]) -> None:
-        for shard in shards:
-            path = self._path(shard, ".sums")
-            try:
-                self._sums[shard] = _checked_sums(self._files.cat_file(path), self._shards[shard], path)
-            except OSError as error:
-                raise InputError(
-                    f"cannot be read: {error}", where=path, fix="check the store and its credentials"
-                ) from None
+    def _fetch_sums(self, shards: Sequence[int]) -> dict[int, np.ndarray]:
+        """By shard; those that the cache has not are fetched in one go."""
+        found = {shard: self._cached[key] for shard in shards if (key := (shard, SUMS, 0)) in self._cached}
+        absent = [shard for shard in shards if shard not in found]
+        if absent:
+            paths = [self._path(shard, SUMS) for shard in absent]
+            parts = self._read(paths, [(None, None)] * len(paths))
+            for shard, path, part in zip(absent, paths, parts, strict=True):
+                found[shard] = _checked_sums(part, self._shards[shard], path)
+        self._keep({(shard, SUMS, 0): sums for shard, sums in found.items()})
+        return found
 
-    def _fetch(self, needed: list[tuple[int, str, int]]) -> dict[tuple[int, str, int], np.ndarray]:
-        """The ranges, from the cache or the store; the cache keeps those used last, within its size."""
+    def _fetch(
+        self, needed: list[tuple[int, str, int]], sums: Mapping[int, np.ndarray]
+    ) -> dict[tuple[int, str, int], np.ndarray]:
+        """The ranges, from the cache or the store."""
         found = {key: self._cached[key] for key in needed if key in self._cached}
         absent = [key for key in needed if key not in found]
         if absent:
             paths = [self._path(shard, ending) for shard, ending, _ in absent]
             bounds = [self._bounds(*key) for key in absent]
-            lows, highs = [low for low, _ in bounds], [high for _, high in bounds]
-            parts = self._files.cat_ranges(paths, lows, highs, on_error="return")
+            parts = self._read(paths, bounds)
             for key, path, bound, part in zip(absent, paths, bounds, parts, strict=True):
-                found[key] = self._verified(key, path, bound, part)
-        for key in needed:
+                found[key] = self._verified(key, path, bound, part, sums[key[0]])
+        self._keep(found)
+        return found
+
+    def _read(self, paths: Sequence[str], bounds: Sequence[tuple[int | None, int | None]]) -> list[bytes]:
+        """The ranges, asked for in one go; those that failed once more, unless the store says that they are not there.
+
+        Raises `InputError` naming the file.
+        """
+        parts: list[Any] = [None] * len(paths)
+        for attempt in range(ATTEMPTS):
+            asked = [place for place, part in enumerate(parts) if not isinstance(part, bytes)]
+            lows, highs = [bounds[place][0] for place in asked], [bounds[place][1] for place in asked]
+            answers = self._files.cat_ranges([paths[place] for place in asked], lows, highs, on_error="return")
+            for place, answer in zip(asked, answers, strict=True):
+                parts[place] = answer
+            failed = [place for place in asked if isinstance(parts[place], Exception)]
+            final = [place for place in failed if isinstance(parts[place], FINAL) or attempt == ATTEMPTS - 1]
+            if final:
+                error = parts[final[0]]
+                why = f"cannot be read: {type(error).__name__}: {error}"
+                raise InputError(why, where=paths[final[0]], fix=UNREACHED)
+            if not failed:
+                break
+            time.sleep(PAUSE_SECONDS * 2**attempt)
+        return parts
+
+    def _keep(self, found: Mapping[tuple[int, str, int], np.ndarray]) -> None:
+        """The cache keeps what was used last, within its size."""
+        for key, data in found.items():
             if key not in self._cached:
-                self._held_bytes += found[key].shape[0]
-            self._cached[key] = found[key]
+                self._held_bytes += data.nbytes
+            self._cached[key] = data
             self._cached.move_to_end(key)
         while self._held_bytes > self._cache_bytes and self._cached:
             _, dropped = self._cached.popitem(last=False)
-            self._held_bytes -= dropped.shape[0]
-        return found
+            self._held_bytes -= dropped.nbytes
 
     def _bounds(self, shard: int, ending: str, number: int) -> tuple[int, int]:
         size = self._shards[shard].tokens * (TOKEN_BYTES if ending == TOKENS else 1)
         return number * RANGE_BYTES, min((number + 1) * RANGE_BYTES, size)
 
-    def _verified(self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: Any) -> np.ndarray:
+    def _verified(
+        self, key: tuple[int, str, int], path: str, bound: tuple[int, int], part: Any, sums: np.ndarray
+    ) -> np.ndarray:
         shard, ending, number = key
-        if isinstance(part, Exception):
-            raise InputError(f"cannot be read: {part!r}", where=path, fix="check the store and its credentials")
         if len(part) != bound[1] - bound[0]:
             what = f"{len(part):,} bytes at {bound[0]:,} where the plan says {bound[1] - bound[0]:,}"
             raise InputError(what, where=path, fix=REMEDY)
@@ -252,5 +305,5 @@ class RangedTokens:
         view = memoryview(part)
         for start in range(0, len(part), SUM_BYTES):
             block = (number * RANGE_BYTES + start) // SUM_BYTES
-            _check(view[start : start + SUM_BYTES], int(self._sums[shard][before + block]), block, path)
+            _check(view[start : start + SUM_BYTES], int(sums[before + block]), block, path)
         return np.frombuffer(part, np.uint8)

@@ -11,6 +11,7 @@ Shapes: D documents, S shards, K kinds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ NO_VALUE = "unknown"  # a document without a domain or licence
 HUMAN = "none"  # the maker of a document nobody synthesised
 MOST_TOKENS = 2**31 - 1  # of a document
 ROWS_AT_ONCE = 1 << 20  # of a document table
+THREADS = 2  # tables read, and sources drawn from, side by side: each more costs a batch of memory
 
 
 class Kind(NamedTuple):
@@ -91,7 +93,7 @@ class Catalogue:
             yield first, document_columns(self.store, (shard,), names)[0]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def counted(value_N: np.ndarray, values: int) -> np.ndarray:
     """[values] int64 how often each of 0..values-1 stands there, without a wider copy."""
     counts = np.zeros(values, np.int64)
@@ -100,7 +102,7 @@ def counted(value_N: np.ndarray, values: int) -> np.ndarray:
     return counts
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _by_source(kind_D: np.ndarray, source_K: np.ndarray, place_S: np.ndarray, rows: np.ndarray) -> None:
     for row in range(kind_D.shape[0]):
         source = source_K[kind_D[row]]
@@ -157,21 +159,22 @@ def open_catalogue(store: Path, encoded: Mapping[str, StepOutput]) -> Catalogue:
 
 def catalogue_of(store: Path, tokenizer: str, shards: Sequence[ShardRef]) -> Catalogue:
     """The catalogue of the documents in `shards`; their numbers of tokens are counted."""
-    numbers: dict[Kind, int] = {}
-    lengths, kinds, starts, counted = [], [], [], []
-    for shard in shards:
-        parts = list(_table(sidecar(store / shard.stem, ".docs.parquet"), numbers))
-        length = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int32)
-        ends = np.cumsum(length, dtype=np.int64)
-        tokens = int(ends[-1]) if ends.size else 0
-        lengths.append(length)
-        kinds.append(np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.int32))
-        starts.append((ends - length).astype(np.uint32 if tokens < 1 << 32 else np.int64))
-        counted.append(ShardRef(shard.stem, shard.content, shard.sums, tokens))
-    known = sorted(numbers)
-    place = np.empty(len(known), np.int16 if len(known) < 1 << 15 else np.int32)
-    for number, kind in enumerate(known):
-        place[numbers[kind]] = number
+    tables = [sidecar(store / shard.stem, ".docs.parquet") for shard in shards]
+    lengths, kinds, starts, named, counted = [], [], [], [], []
+    with ThreadPoolExecutor(THREADS, "catalogue") as threads:
+        for shard, (length, kind, names) in zip(shards, threads.map(_table, tables), strict=True):
+            ends = np.cumsum(length, dtype=np.int64)
+            tokens = int(ends[-1]) if ends.size else 0
+            lengths.append(length)
+            kinds.append(kind)
+            named.append(names)
+            starts.append((ends - length).astype(np.uint32 if tokens < 1 << 32 else np.int64))
+            counted.append(ShardRef(shard.stem, shard.content, shard.sums, tokens))
+    known = sorted({kind for names in named for kind in names})
+    number = {kind: place for place, kind in enumerate(known)}
+    for place, names in enumerate(named):
+        own = np.array([number[kind] for kind in names], np.int16 if len(known) < 1 << 15 else np.int32)
+        kinds[place] = own[kinds[place]] if names else np.empty(0, own.dtype)
     return Catalogue(
         store=store,
         tokenizer=tokenizer,
@@ -181,7 +184,7 @@ def catalogue_of(store: Path, tokenizer: str, shards: Sequence[ShardRef]) -> Cat
         first_document_S=np.cumsum([0, *(part.shape[0] for part in lengths)], dtype=np.int64),
         start_D=_emptied(starts),
         length_D=_emptied(lengths),
-        kind_D=place[_emptied(kinds)] if known else np.empty(0, np.int16),
+        kind_D=_emptied(kinds),
     )
 
 
@@ -196,9 +199,12 @@ def _emptied(parts: list[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _table(path: Path, numbers: dict[Kind, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(int32 lengths, int16 or int32 kinds as numbered in `numbers`) of a document table, some rows at a time."""
+def _table(path: Path) -> tuple[np.ndarray, np.ndarray, list[Kind]]:
+    """(int32 lengths, int16 or int32 kinds, what these numbers stand for) of a document table."""
     names = list(Kind._fields)
+    numbers: dict[Kind, int] = {}
+    lengths: list[np.ndarray] = [np.empty(0, np.int32)]
+    kinds: list[np.ndarray] = [np.empty(0, np.int16)]
     try:
         file = pq.ParquetFile(path, read_dictionary=names)
         missing = sorted({*names, "length"} - set(file.schema_arrow.names))
@@ -208,9 +214,12 @@ def _table(path: Path, numbers: dict[Kind, int]) -> Iterator[tuple[np.ndarray, n
             length = batch["length"].to_numpy()
             if int(length.max(initial=0)) > MOST_TOKENS:
                 raise InputError(f"a document of {int(length.max())} tokens", where=str(path), fix="split the document")
-            yield length.astype(np.int32), _kinds(batch, numbers)
+            kind = _kinds(batch, numbers)
+            lengths.append(length.astype(np.int32))
+            kinds.append(kind.astype(np.int16 if len(numbers) < 1 << 15 else np.int32))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", where=str(path)) from None
+    return np.concatenate(lengths), np.concatenate(kinds), list(numbers)
 
 
 def _kinds(batch: pa.RecordBatch, numbers: dict[Kind, int]) -> np.ndarray:
@@ -248,7 +257,7 @@ def draws_of(
     return uses_D
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_up(uses_D: np.ndarray, row_N: np.ndarray) -> None:
     """Add one for each time a row is named."""
     for row in row_N:

@@ -32,6 +32,7 @@ from pipeline.core.rng import Permutation, derive_seed, image_of
 
 REASONS = ("where", "minimum_tokens", "maximum_tokens", "longer_than_row", "no_quality", "quality")
 BLOCK = 256  # documents drawn at a time
+MOST_USES = 2**16 - 1  # that are counted of a document
 NOT_NAMED = -2  # of `Sorted.reason_D`
 ACCEPTED = -1
 Excluded = dict[str, dict[str, dict[str, dict[str, int]]]]  # component -> source -> reason -> documents, tokens
@@ -89,7 +90,7 @@ def _note(reason_D: np.ndarray, rows: np.ndarray, verdict: np.ndarray) -> None:
     reason_D[rows] = np.where(verdict < 0, ACCEPTED, np.where(known == NOT_NAMED, verdict, known))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _tokens_by(row_n: np.ndarray, group_n: np.ndarray, length_D: np.ndarray, groups: int) -> Any:
     """([groups] documents, [groups] tokens) of each group; -1 is none."""
     documents, tokens = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
@@ -242,7 +243,7 @@ def capacity(catalogue: Catalogue, pool: Pool, max_repeats: float, uses_D: np.nd
     )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _capacity(
     row_n: np.ndarray, stratum_n: np.ndarray, stratum: int, length_D: np.ndarray, uses_D: np.ndarray, whole: int,
     favoured: int, size: np.uint64, left_base: np.uint64, right_base: np.uint64, keys: np.ndarray,
@@ -266,10 +267,7 @@ def draw(catalogue: Catalogue, pool: Pool, uses_D: np.ndarray, seed: int, target
     cap = _cap(catalogue, pool, pool.max_repeats)
     parts: list[np.ndarray] = [np.empty(0, rows.dtype)]
     tokens = 0
-    own = pool.stratum_n == pool.number
-    documents = int(own.sum())
-    epoch = int(uses_D[rows[own]].min()) if documents else cap.whole + 1
-    del own
+    documents, epoch = _held(rows, pool.stratum_n, pool.number, uses_D)
     while tokens < target_tokens and epoch < cap.whole + (cap.favoured > 0):
         order = Permutation(rows.shape[0], derive_seed(seed, catalogue.sources[pool.source], epoch))
         taken = np.empty(documents, rows.dtype)
@@ -283,7 +281,18 @@ def draw(catalogue: Catalogue, pool: Pool, uses_D: np.ndarray, seed: int, target
     return np.concatenate(parts) if len(parts) != 2 else parts[1]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def _held(row_n: np.ndarray, stratum_n: np.ndarray, stratum: int, uses_D: np.ndarray) -> Any:
+    """(documents of the stratum, how often its least drawn one was drawn)."""
+    documents, least = 0, np.int64(MOST_USES)
+    for place in range(row_n.shape[0]):
+        if stratum_n[place] == stratum:
+            documents += 1
+            least = min(least, np.int64(uses_D[row_n[place]]))
+    return documents, least
+
+
+@njit(cache=True, nogil=True)
 def _draw(
     row_n: np.ndarray, stratum_n: np.ndarray, stratum: int, length_D: np.ndarray, uses_D: np.ndarray, epoch: int,
     whole: int, favoured: int, left_base: np.uint64, right_base: np.uint64, favour_keys: np.ndarray,

@@ -19,7 +19,7 @@ import numpy as np
 
 from mixes.blocks import CACHE_BYTES, MappedTokens, RangedTokens, TokenBlocks
 from mixes.catalog import Kind
-from mixes.gather import gather, places, spread
+from mixes.gather import gather, placed, spread
 from mixes.order import RowOrder, served_pieces
 from pipeline.core.errors import InputError
 from pipeline.core.files import read_json
@@ -94,6 +94,26 @@ class _OpenSegment:
         self.languages, self.language_K = _numbered([kind.lang for kind in kinds])
         self.domains, self.domain_K = _numbered([kind.domain for kind in kinds])
 
+    def pieces(self, offset: int, rows: int) -> BatchPieces:
+        """Of the rows served from `offset` on, an offset in the segment."""
+        row_P, piece_P = served_pieces(self.rows, self.order, offset, rows)
+        narrow, wide = self.rows.piece_columns.reading(placed, row_P, piece_P, self.language_K, self.domain_K)
+        ordinal_P, offset_P, length_P, shard_P, source_P, component_P, language_P, domain_P, row_P = narrow
+        document_P, start_P = wide
+        return BatchPieces(
+            row_P=row_P,
+            ordinal_P=ordinal_P,
+            offset_P=offset_P,
+            length_P=length_P,
+            shard_P=shard_P,
+            document_P=document_P,
+            start_P=start_P,
+            source_P=source_P,
+            component_P=component_P,
+            language_P=language_P,
+            domain_P=domain_P,
+        )
+
 
 def _numbered(values: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
     names = tuple(sorted(set(values)))
@@ -156,28 +176,13 @@ class MixLoader:
                 fix=f"ask for 1 to {end - position} rows",
             )
         opened = self._segment(segment)
-        row_P, piece_P = served_pieces(opened.rows, opened.order, position - segment.first_row, rows)
-        found = opened.rows.pieces(piece_P)
-        ordinal_P, offset_P = places(row_P, found["length"])
-        pieces = BatchPieces(
-            row_P=row_P,
-            ordinal_P=ordinal_P,
-            offset_P=offset_P,
-            length_P=found["length"],
-            shard_P=found["shard"],
-            document_P=found["document"],
-            start_P=found["start"],
-            source_P=found["source"],
-            component_P=found["component"],
-            language_P=opened.language_K[found["kind"]],
-            domain_P=opened.domain_K[found["kind"]],
-        )
-        located = opened.tokens.locate(found["shard"], found["start"], found["length"].astype(np.int64))
+        pieces = opened.pieces(position - segment.first_row, rows)
+        located = opened.tokens.locate(pieces.shard_P, pieces.start_P, pieces.length_P)
         token_ids_RT = np.empty((rows, segment.context_tokens), np.int64)
         loss_mask_RT = np.empty((rows, segment.context_tokens), np.bool_)
         gather(
-            located.token_address_P, located.flag_address_P, row_P, pieces.offset_P, pieces.length_P, token_ids_RT,
-            loss_mask_RT,
+            located.token_address_P, located.flag_address_P, pieces.row_P, pieces.offset_P, pieces.length_P,
+            token_ids_RT, loss_mask_RT,
         )  # fmt: skip
         return Batch(
             position=position,

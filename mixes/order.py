@@ -13,11 +13,17 @@ Shapes: N positions asked for, B rows of a global batch, R rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numba.np.numpy_support import carray
 
-from pipeline.core.plans import SegmentRows
-from pipeline.core.rng import Permutation
+from pipeline.core.plans import ROWS_SCHEMA, SegmentRows
+from pipeline.core.pointers import int64_at
+from pipeline.core.rng import Permutation, image_of
+
+FIRST_PIECE, ATTENTION = (ROWS_SCHEMA.get_field_index(name) for name in ("first_piece", "attention"))
 
 
 @njit(cache=True, nogil=True)
@@ -70,8 +76,10 @@ class RowOrder:
 
     def batch(self, number: int) -> np.ndarray:
         """[B] int64 stored rows of a global batch, in the order they are served."""
-        dealt = self.dealt(number)
-        return dealt[balanced(self._rows.attention(dealt))]
+        size = self._segment.rows_per_batch
+        start = number * size
+        end = min(start + size, self._segment.rows)
+        return self._rows.row_columns.reading(_served, ATTENTION, start, end, *self._permutation.network)
 
     def dealt(self, number: int) -> np.ndarray:
         """[B] int64 stored rows of a global batch as the permutation deals them, before they are balanced."""
@@ -95,20 +103,45 @@ class RowOrder:
 
 def served_pieces(rows: SegmentRows, order: RowOrder, offset: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """([P] int32 row of the asked ones, [P] int64 piece of the segment) of the rows served from `offset` on."""
-    stored = order.stored(offset, count)
-    first = rows.first_piece(np.concatenate([stored, stored + 1]))
-    return _expanded(first[:count], first[count:])
+    return rows.row_columns.reading(_pieces_of, FIRST_PIECE, order.stored(offset, count))
 
 
 @njit(cache=True, nogil=True)
-def _expanded(first_R: np.ndarray, end_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pieces = 0
-    for row in range(first_R.shape[0]):
-        pieces += end_R[row] - first_R[row]
+def _served(
+    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, start: int, end: int, size: np.uint64,
+    left_base: np.uint64, right_base: np.uint64, keys: np.ndarray,
+) -> Any:  # fmt: skip
+    """([B] stored rows as they are served, complete) of the global batch at [start, end)."""
+    row_B, cost_B, complete = np.empty(end - start, np.int64), np.empty(end - start, np.int64), True
+    for b in range(end - start):
+        row = np.int64(image_of(np.uint64(start + b), size, left_base, right_base, keys))
+        number = row // entries
+        if address_CB[column, number] == 0:
+            missed_B[number], complete = True, False
+            continue
+        row_B[b], cost_B[b] = row, carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
+    return (row_B[balanced(cost_B)] if complete else row_B), complete
+
+
+@njit(cache=True, nogil=True)
+def _pieces_of(address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, row_R: np.ndarray) -> Any:
+    """(([P] row, [P] piece), complete) of stored rows."""
+    first_2R, pieces, complete = np.zeros((2, row_R.shape[0]), np.int64), 0, True
+    for r in range(row_R.shape[0]):
+        for after in range(2):
+            row = row_R[r] + after
+            number = row // entries
+            if address_CB[column, number] == 0:
+                missed_B[number], complete = True, False
+                continue
+            first_2R[after, r] = carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
+        pieces += first_2R[1, r] - first_2R[0, r]
+    if not complete:
+        pieces = 0
     row_P, piece_P = np.empty(pieces, np.int32), np.empty(pieces, np.int64)
     place = 0
-    for row in range(first_R.shape[0]):
-        for piece in range(first_R[row], end_R[row]):
-            row_P[place], piece_P[place] = row, piece
+    for r in range(row_R.shape[0] if complete else 0):
+        for piece in range(first_2R[0, r], first_2R[1, r]):
+            row_P[place], piece_P[place] = r, piece
             place += 1
-    return row_P, piece_P
+    return (row_P, piece_P), complete

@@ -19,7 +19,7 @@ from numba import njit
 WORD = 64
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _lowest_bit(word: np.uint64) -> int:
     """Index of the lowest set bit of a word that is not zero."""
     index = 0
@@ -30,7 +30,7 @@ def _lowest_bit(word: np.uint64) -> int:
     return index
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _longest_first(lengths_P: np.ndarray, row_tokens: int) -> np.ndarray:
     """Stable counting sort: indices of the pieces by falling length."""
     next_place = np.zeros(row_tokens + 2, np.int64)
@@ -46,7 +46,7 @@ def _longest_first(lengths_P: np.ndarray, row_tokens: int) -> np.ndarray:
     return order_P
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def least_at_or_above(words: np.ndarray, level_start: np.ndarray, wanted: int) -> int:
     """Smallest member >= wanted of the bitset whose levels lie one after the other in `words`; -1 when none."""
     full = ~np.uint64(0)
@@ -65,7 +65,7 @@ def least_at_or_above(words: np.ndarray, level_start: np.ndarray, wanted: int) -
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def include(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
     place = member
     for level in range(level_start.shape[0] - 1):
@@ -73,7 +73,7 @@ def include(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
         place //= WORD
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def exclude(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
     place = member
     for level in range(level_start.shape[0] - 1):
@@ -84,7 +84,7 @@ def exclude(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
         place //= WORD
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _best_fit(lengths_P: np.ndarray, row_tokens: int, level_start: np.ndarray) -> tuple[np.ndarray, int]:
     count = lengths_P.shape[0]
     words = np.zeros(level_start[-1], np.uint64)  # which amounts of free room some row has
@@ -164,7 +164,7 @@ def pack_prefix(lengths_P: np.ndarray, row_tokens: int, rows: int) -> tuple[np.n
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def group_by_row(row_of_P: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """([R + 1] first piece of each row, [P] pieces row by row, in stream order within a row). Counting sort."""
     first_piece = np.zeros(rows + 1, np.int64)

@@ -92,7 +92,7 @@ class Stream:
                 self._target_K[empty] = self._given_K[empty]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _merge(
     row_KN: np.ndarray, whole_KN: np.ndarray, next_K: np.ndarray, end_K: np.ndarray, target_K: np.ndarray, context: int,
     offset_K: np.ndarray, given_K: np.ndarray, count: int, row_P: np.ndarray, pool_P: np.ndarray, offset_P: np.ndarray,
@@ -136,7 +136,7 @@ def _merge(
     return count, -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _key(given: Any, length: Any, target: Any) -> Any:
     """Where in the stream a pool's next piece stands."""
     if given + length > target:
@@ -144,7 +144,7 @@ def _key(given: Any, length: Any, target: Any) -> Any:
     return fraction(given + length, target)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _sink(heap: np.ndarray, size: int, place: int, key_K: np.ndarray) -> None:
     """Restore the heap, least (key, pool) on top, below `place`."""
     while True:
@@ -160,7 +160,7 @@ def _sink(heap: np.ndarray, size: int, place: int, key_K: np.ndarray) -> None:
         place = least
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fraction(part: int, whole: int) -> int:
     """floor(part * ONE / whole) for part <= whole < MOST_TARGET by long division: the product has over 64 bits."""
     quotient, rest = part // whole, part % whole

@@ -15,6 +15,7 @@ from numba import njit
 from mixes.catalog import Catalogue
 
 POWERS = 32  # a document has fewer than 2^31 tokens
+BLOCK = 256  # pieces looked up at a time
 
 
 class Tally:
@@ -50,10 +51,8 @@ class Tally:
         length_P: np.ndarray,
     ) -> None:
         """Pieces: catalogue row, its kind, component, tokens before it in its document, tokens."""
-        # Gathered here, where the processor can wait for several places of memory at once.
-        whole_P = self.catalogue.length_D[row_P]
         _add(
-            row_P, component_P, offset_P, length_P, whole_P, kind_P, self.uses_before_D[row_P], self.draws_D,
+            row_P, component_P, offset_P, length_P, kind_P, self.catalogue.length_D, self.uses_before_D, self.draws_D,
             self._long, self._first_mark, self._marks, self.context_tokens, self.tokens_CK,
             self.unique_tokens_CK, self.documents_CK, self.cut_documents_CK, self.cut_pieces_C, self.pieces_C,
             self.drawn_tokens_C, self.lengths_KB,
@@ -94,7 +93,7 @@ class Tally:
         return int(self.drawn_tokens_C.sum()) - self.tokens
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _times_seen(draws_D: np.ndarray, uses_before_D: np.ndarray) -> np.ndarray:
     counts = np.zeros(2 * (1 << 16), np.int64)
     most = 0
@@ -106,7 +105,7 @@ def _times_seen(draws_D: np.ndarray, uses_before_D: np.ndarray) -> np.ndarray:
     return counts[: most + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _served_by(draws_D: np.ndarray, group_D: np.ndarray, least: int, groups: int, served: int) -> np.ndarray:
     counts = np.zeros(groups, np.int64)
     for row in range(draws_D.shape[0]):
@@ -115,36 +114,46 @@ def _served_by(draws_D: np.ndarray, group_D: np.ndarray, least: int, groups: int
     return counts
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _add(
-    row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, whole_P: np.ndarray,
-    kind_P: np.ndarray, uses_before_P: np.ndarray, draws_D: np.ndarray, long: np.ndarray, first_mark: np.ndarray,
+    row_P: np.ndarray, component_P: np.ndarray, offset_P: np.ndarray, length_P: np.ndarray, kind_P: np.ndarray,
+    length_D: np.ndarray, uses_before_D: np.ndarray, draws_D: np.ndarray, long: np.ndarray, first_mark: np.ndarray,
     marks: np.ndarray, context: int, tokens_CK: np.ndarray, unique_CK: np.ndarray, documents_CK: np.ndarray,
     cut_CK: np.ndarray, cut_pieces_C: np.ndarray, pieces_C: np.ndarray, drawn_C: np.ndarray, lengths_KB: np.ndarray,
 ) -> None:  # fmt: skip
-    for p in range(row_P.shape[0]):
-        row, component, tokens = row_P[p], component_P[p], np.int64(length_P[p])
-        whole, kind = np.int64(whole_P[p]), kind_P[p]
-        tokens_CK[component, kind] += tokens
-        pieces_C[component] += 1
-        if tokens != whole:
-            cut_pieces_C[component] += 1
-        if whole > context:
-            mark = first_mark[np.searchsorted(long, row)] + offset_P[p] // context
-            new = not marks[mark]
-            marks[mark] = True
-        else:
-            new = draws_D[row] == 0
-        if new and uses_before_P[p] == 0:
-            unique_CK[component, kind] += tokens
-        if offset_P[p] == 0:
-            draws_D[row] += 1
-            documents_CK[component, kind] += 1
-            drawn_C[component] += whole
-            cut_CK[component, kind] += tokens < whole
-            power = 0
-            for shift in (16, 8, 4, 2, 1):
-                if whole >> shift:
-                    whole >>= shift
-                    power += shift
-            lengths_KB[kind, power] += 1
+    """A block at a time: the places of its documents are scattered over memory, and the processor waits for several at
+    once only where no decision stands between them. Draws may change within a block: they are read to have them near.
+    """
+    whole_b, before_b, near_b = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    for first in range(0, row_P.shape[0], BLOCK):
+        block = min(BLOCK, row_P.shape[0] - first)
+        for b in range(block):
+            row = row_P[first + b]
+            whole_b[b], before_b[b], near_b[b] = length_D[row], uses_before_D[row], draws_D[row]
+        for b in range(block):
+            p = first + b
+            row, component, tokens = row_P[p], component_P[p], np.int64(length_P[p])
+            whole, kind = whole_b[b], kind_P[p]
+            tokens_CK[component, kind] += tokens
+            pieces_C[component] += 1
+            if tokens != whole:
+                cut_pieces_C[component] += 1
+            if whole > context:
+                mark = first_mark[np.searchsorted(long, row)] + offset_P[p] // context
+                new = not marks[mark]
+                marks[mark] = True
+            else:
+                new = draws_D[row] == 0
+            if new and before_b[b] == 0:
+                unique_CK[component, kind] += tokens
+            if offset_P[p] == 0:
+                draws_D[row] += 1
+                documents_CK[component, kind] += 1
+                drawn_C[component] += whole
+                cut_CK[component, kind] += tokens < whole
+                power = 0
+                for shift in (16, 8, 4, 2, 1):
+                    if whole >> shift:
+                        whole >>= shift
+                        power += shift
+                lengths_KB[kind, power] += 1

@@ -36,6 +36,7 @@ import pyarrow as pa
 from pipeline.core.errors import InputError
 from pipeline.core.files import atomic_path, read_json, write_json
 from pipeline.core.fingerprint import fingerprint
+from pipeline.core.mapped_columns import MappedColumns
 
 PLANS_VERSION = 2
 ORDER_VERSION = 2  # of the row order: pipeline.core.rng.Permutation, then balanced within batches: mixes.order
@@ -187,31 +188,31 @@ class SegmentWriter:
 
 
 class _Batches:
-    """Cuts a stream of columns into record batches of one size."""
+    """Cuts a stream of columns into record batches of one size, which are filled in place."""
 
     def __init__(self, schema: pa.Schema, writer: pa.ipc.RecordBatchFileWriter) -> None:
         self._schema = schema
         self._writer = writer
-        self._waiting: list[pa.RecordBatch] = []
+        self._columns = [np.empty(BATCH_ENTRIES, field.type.to_pandas_dtype()) for field in schema]
         self._entries = 0
 
     def add(self, columns: Mapping[str, np.ndarray]) -> None:
-        arrays = [pa.array(columns[field.name], field.type) for field in self._schema]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        while batch.num_rows:
-            part = batch.slice(0, BATCH_ENTRIES - self._entries)
-            batch = batch.slice(part.num_rows)
-            self._waiting.append(part)
-            self._entries += part.num_rows
+        size, done = columns[self._schema.names[0]].shape[0], 0
+        while done < size:
+            taken = min(size - done, BATCH_ENTRIES - self._entries)
+            for field, column in zip(self._schema, self._columns, strict=True):
+                column[self._entries : self._entries + taken] = columns[field.name][done : done + taken]
+            self._entries += taken
+            done += taken
             if self._entries == BATCH_ENTRIES:
                 self.close()
 
     def close(self) -> None:
         """Write what waits as one record batch."""
-        if self._waiting:
-            table = pa.Table.from_batches(self._waiting, schema=self._schema).combine_chunks()
-            self._writer.write_batch(table.to_batches()[0])
-        self._waiting, self._entries = [], 0
+        if self._entries:
+            arrays = [pa.array(column[: self._entries]) for column in self._columns]
+            self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._entries = 0
 
 
 def write_chain(folder: Path, chain: Sequence[Segment]) -> None:
@@ -251,8 +252,9 @@ class SegmentRows:
 
     def __init__(self, plan: Plan, segment: Segment) -> None:
         self.segment = segment
-        self._rows = _MappedColumns(plan.store / segment.folder / "rows.arrow")
-        self._pieces = _MappedColumns(plan.store / segment.folder / "pieces.arrow")
+        folder = plan.store / segment.folder
+        self.row_columns = MappedColumns(folder / "rows.arrow", ROWS_SCHEMA, BATCH_ENTRIES)
+        self.piece_columns = MappedColumns(folder / "pieces.arrow", PIECES_SCHEMA, BATCH_ENTRIES)
 
     @property
     def piece_count(self) -> int:
@@ -260,56 +262,20 @@ class SegmentRows:
 
     def first_piece(self, row_R: np.ndarray) -> np.ndarray:
         """[R] int64 first piece of each stored row; of row `segment.rows` the number of pieces."""
-        return self._rows.take(("first_piece",), row_R)["first_piece"]
+        return self.row_columns.take(("first_piece",), row_R)["first_piece"]
 
     def attention(self, row_R: np.ndarray) -> np.ndarray:
         """[R] int64 sum of squared piece lengths of each stored row."""
-        return self._rows.take(("attention",), row_R)["attention"]
+        return self.row_columns.take(("attention",), row_R)["attention"]
 
     def pieces(self, piece_P: np.ndarray, names: Sequence[str] = tuple(PIECES_SCHEMA.names)) -> dict[str, np.ndarray]:
         """Columns of the given pieces."""
-        return self._pieces.take(names, piece_P)
+        return self.piece_columns.take(names, piece_P)
 
     def piece_batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(first piece, columns) of each record batch, as they are stored."""
-        yield from self._pieces.batches()
+        yield from self.piece_columns.batches()
 
     def row_batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(first row, columns) of each record batch; the last holds the entry after the last row too."""
-        yield from self._rows.batches()
-
-
-class _MappedColumns:
-    """Fixed-size record batches of an Arrow file, mapped when first asked for."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise InputError(
-                "the plan has no such file", where=str(path), fix="delete the mix step's folder, run it again"
-            )
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._opened: dict[int, dict[str, np.ndarray]] = {}
-
-    def _batch(self, number: int) -> dict[str, np.ndarray]:
-        if number not in self._opened:
-            batch = self._reader.get_batch(number)
-            self._opened[number] = {name: batch[name].to_numpy() for name in batch.schema.names}
-        return self._opened[number]
-
-    def take(self, names: Sequence[str], entry_N: np.ndarray) -> dict[str, np.ndarray]:
-        low, high = (int(entry_N.min()), int(entry_N.max())) if entry_N.size else (0, 0)
-        number = low // BATCH_ENTRIES
-        if number == high // BATCH_ENTRIES:
-            batch, place_N = self._batch(number), entry_N - number * BATCH_ENTRIES
-            return {name: batch[name][place_N] for name in names}
-        batch_N = entry_N // BATCH_ENTRIES
-        found = {name: np.empty(entry_N.shape[0], values.dtype) for name, values in self._batch(number).items()}
-        for number in np.unique(batch_N).tolist():
-            own = batch_N == number
-            for name in names:
-                found[name][own] = self._batch(number)[name][entry_N[own] - number * BATCH_ENTRIES]
-        return {name: found[name] for name in names}
-
-    def batches(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number in range(self._reader.num_record_batches):
-            yield number * BATCH_ENTRIES, self._batch(number)
+        yield from self.row_columns.batches()

@@ -85,12 +85,12 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_house(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], House]:
-    """For hypothesis: a fresh store for every example."""
+    """For hypothesis and modules: a fresh store for every call."""
     return lambda: House(tmp_path_factory.mktemp("store"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def documents_of() -> Callable[..., list[dict[str, Any]]]:
     return simple
