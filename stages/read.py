@@ -115,11 +115,20 @@ def _row_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadB
                 continue
             rows.append(item)
             size_bytes += size
+        del item  # a large text, which is not to be held while its batch is worked on
         if len(rows) + len(faults) >= BATCH_DOCUMENTS or size_bytes >= BATCH_BYTES:
-            yield ReadBatch(table_from_rows(rows), faults)
-            rows, faults, size_bytes = [], [], 0
+            yield _taken(rows, faults)
+            size_bytes = 0
     if rows or faults:
-        yield ReadBatch(table_from_rows(rows), faults)
+        yield _taken(rows, faults)
+
+
+def _taken(rows: list[Row], faults: list[dict[str, Any]]) -> ReadBatch:
+    """A batch of the rows and faults gathered; the lists are empty after it, so that nothing is held twice."""
+    batch = ReadBatch(table_from_rows(rows), list(faults))
+    rows.clear()
+    faults.clear()
+    return batch
 
 
 def _column_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
@@ -130,9 +139,14 @@ def _column_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Re
 
     defaults = {"license": origin.license, "domain": origin.domain, "lang": origin.lang}
     limits = (BATCH_DOCUMENTS, BATCH_BYTES)
-    for table in parquet_documents(part, read, origin.source, defaults, limits, quarantine):
-        yield ReadBatch(table, list(faults))
+
+    def with_faults(table: pa.Table) -> ReadBatch:
+        batch = ReadBatch(table, list(faults))
         faults.clear()
+        return batch
+
+    # Not a loop: its variable would hold a batch while it is worked on.
+    yield from map(with_faults, parquet_documents(part, read, origin.source, defaults, limits, quarantine))
     if faults:
         yield ReadBatch(empty_documents(), faults)
 
@@ -319,8 +333,10 @@ def _jsonl(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault
             if line.data is None:
                 message = f"a line of {line.size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
                 yield Fault("too_large", place, message)
-            elif line.data.strip():
-                yield _json_record(line.data, place, read, origin)
+            elif line.data and not line.data.isspace():
+                held = [line.data]
+                del line  # nothing holds a large line while its document is worked on
+                yield _json_record(held.pop(), place, read, origin)
     except FileNotFoundError:
         raise
     except _READ_ERRORS as error:
