@@ -6,7 +6,8 @@ or with a group of people and a derogatory or violent word, neither negated nor 
 [0, 1] of all of these) and, with a classifier (`seodang classifier train`, `positive` = toxic), `toxic_classifier@1`.
 Drops by language, if a threshold is set: `toxicity.words`, `toxicity.classifier`. Words spelt apart (`w o r d`) or
 with digits (`w0rd`) are read as meant. Word lists say what a text mentions, not what it means: counter-speech and
-news may score too. Measured on Multilingual HateCheck (Röttger et al. 2022), see `tests/stages/test_toxicity.py`.
+news may score too. Measured on Multilingual HateCheck (Röttger et al. 2022), see `tests/stages/test_toxicity.py`: area
+under the curve 0.62 (German) and 0.55 (Spanish) for lists, 0.94 and 0.88 for a classifier trained on other groups.
 Cost: 2-5 MB/s a core. Memory: a few megabytes a text.
 """
 

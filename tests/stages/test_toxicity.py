@@ -223,10 +223,7 @@ def test_a_trained_classifier_finds_what_lists_do_not_with_a_threshold_a_languag
     assert set(result.reasons) == {"toxicity.classifier"}
     for lang in ("de", "es"):
         here = langs == lang
-        print(
-            lang,
-            roc(chances[here], bad[here]).area,
-            roc(by_words[here], bad[here]).area,
-            bad[here & over].mean(),
-            here.sum(),
-        )
+        area = roc(chances[here], bad[here]).area
+        assert area > 0.8, "measured: 0.94 in German, 0.88 in Spanish"
+        assert area > roc(by_words[here], bad[here]).area + 0.2
+        assert bad[here & over].mean() > 0.9
