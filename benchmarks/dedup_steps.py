@@ -1,7 +1,8 @@
 """A deduplication from a document shard to a document shard, files and all, in this process; and its input.
 
-Contract: every part of a block runs as in a pipeline, one shard after the other; records, hashes of outputs and logs,
-which belong to the pipeline and not to the work, are left out. Input: one Parquet file as cleaning writes it.
+Contract: every part of a block runs as in a pipeline, one shard after the other; hashes of outputs and logs, which
+belong to the pipeline and not to the work, are left out; records hold the counts that later parts ask for. Input: one
+Parquet file as cleaning writes it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from benchmarks.inputs import Corpus
 from pipeline.core.config import Located
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
+from pipeline.core.record import Record, write_record
 from pipeline.core.steps import StepOutput, StepTask
 from stages.catalog import block_config, entry, load
 from stages.clean_output import table_writer
@@ -45,6 +47,8 @@ def deduplicated(block: str, given: Path, folder: Path, **options: Any) -> Mappi
         counts = Counter()
         for shard in range(work.shard_count(task)):
             counts.update(work.make_shard(task, shard).counts)
+        record = Record(part.name, part.kind, part.version, task.fingerprint, {}, {}, dict(counts), {}, {}, {}, {})
+        write_record(task.folder, record, {})
         outputs[part.name] = StepOutput(part.name, task.folder)
     return counts
 

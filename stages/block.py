@@ -19,6 +19,8 @@ import pyarrow.compute
 import xxhash
 
 from pipeline.core.documents import DOCUMENT_SCHEMA
+from stages.long_texts import Utf8, text_array
+from stages.memory import LARGE_BYTES
 
 pc: Any = pyarrow.compute  # its functions are made at import and have no types
 SPLIT = "documents_split"
@@ -111,17 +113,33 @@ def with_texts(documents: pa.Table, texts: Sequence[str] | pa.Array | pa.Chunked
     return with_columns(documents, {"text": array, "text_hash": text_hashes(array)})
 
 
-def with_changed_texts(documents: pa.Table, changed: Mapping[int, str]) -> pa.Table:
-    """The same rows, the text of some replaced; the others' texts are neither decoded nor hashed again."""
+def with_changed_texts(documents: pa.Table, changed: Mapping[int, str | Sequence[Utf8]]) -> pa.Table:
+    """The same rows, the text of some replaced; the others' texts are neither decoded nor hashed again.
+
+    A new text is a string, or its UTF-8 in pieces.
+    """
     if not changed:
         return documents
+    rows = sorted(changed)
     mask = np.zeros(documents.num_rows, bool)
-    mask[list(changed)] = True
-    texts = pa.array([changed[row] for row in sorted(changed)], pa.large_string())
-    hashes = {"text": texts, "text_hash": text_hashes(texts)}
-    return with_columns(
-        documents, {name: pc.replace_with_mask(documents[name], pa.array(mask), new) for name, new in hashes.items()}
-    )
+    mask[rows] = True
+    texts = text_array([changed[row] for row in rows])
+    hashes = pc.replace_with_mask(documents["text_hash"], pa.array(mask), text_hashes(texts))
+    if texts.nbytes > LARGE_BYTES:  # chunks side by side: no further copy
+        return with_columns(documents, {"text": _spliced(documents["text"], texts, rows), "text_hash": hashes})
+    new = pc.replace_with_mask(documents["text"], pa.array(mask), texts)
+    return with_columns(documents, {"text": new, "text_hash": hashes})
+
+
+def _spliced(old: pa.ChunkedArray, new: pa.Array, rows: Sequence[int]) -> pa.ChunkedArray:
+    """`old` with `new` in place of `rows`."""
+    chunks: list[pa.Array] = []
+    start = 0
+    for number, row in enumerate(rows):
+        chunks += [*old.slice(start, row - start).chunks, new.slice(number, 1)]
+        start = row + 1
+    chunks += old.slice(start).chunks
+    return pa.chunked_array([chunk for chunk in chunks if len(chunk)], pa.large_string())
 
 
 def text_hashes(texts: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -54,7 +54,7 @@ BLOCKS: dict[str, BlockEntry] = {
             version=2,
             path_fields=("block_lists", "opt_out_lists", "robots_txt", "ai_txt", "tdmrep"),
         ),
-        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=2),
+        BlockEntry("extract", "stages.extract:ExtractConfig", "stages.extract:make", version=3),
         BlockEntry("normalise", "stages.normalise:NormaliseConfig", "stages.normalise:make"),
         BlockEntry(
             "language", "stages.language:LanguageConfig", "stages.language:make", version=2, path_fields=("model",)
@@ -75,7 +75,7 @@ BLOCKS: dict[str, BlockEntry] = {
         ),
         BlockEntry("signals", "stages.measure:SignalsConfig", "stages.measure:make"),
         BlockEntry("rules", "stages.rules:RulesConfig", "stages.rules:make", version=2),
-        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=3),
+        BlockEntry("pii", "stages.pii:PiiConfig", "stages.pii:make", version=4),
         BlockEntry(
             "decontaminate",
             "stages.decontaminate:DecontaminateConfig",

@@ -5,8 +5,8 @@ signals, `signals/NNNNN.parquet`. Compliance runs first on a source, whatever th
 source's files, grouped or cut by size (`stages.sources.shard_parts`), or one for each input shard. For every shard
 documents_in + documents_split == documents_out + the sum of dropped. A record whose id an earlier one of the shard has
 is dropped; ids that several shards hold are counted and named in the record's facts (`repeated_ids`), since no shard
-may read another one. Memory: one batch and one row group, whatever a shard holds; with a single document of 62 MB a
-worker reaches 1.3 GiB, in the signals' words and the identification of its paragraphs.
+may read another one. Memory: one batch and one row group, whatever a shard holds; less than 1 GiB in all with a
+single document of 64 MB, which no block makes a string of (`stages.long_texts`); most is taken by the signals' words.
 `rules` blocks that lead a step of documents judge the signals that the step before stored; the signals of documents
 that stay are handed on.
 """
@@ -50,6 +50,7 @@ class CleanWork:
         with opened(task.folder, shard, stored) as output:
             for batch in _batches(task, shard):
                 documents = output.read(batch)
+                del batch  # a large document is in memory once, as the last block left it
                 for block in blocks:
                     documents = _applied(block, documents, output)
                 output.keep(documents)
@@ -90,8 +91,7 @@ def _batches(task: StepTask, shard: int) -> Iterator[ReadBatch]:
         origin = Origin(config.source, config.card.license, config.read.domain or config.card.domain, config.read.lang)
         yield from read_parts(_source_shards(task)[shard], config.read, origin)
         return
-    for documents in document_batches(_input_files(task)[shard]):
-        yield ReadBatch(documents)
+    yield from map(ReadBatch, document_batches(_input_files(task)[shard]))
 
 
 def _source_shards(task: StepTask) -> list[tuple[Part, ...]]:

@@ -17,7 +17,7 @@ Kind = Literal["warc", "jsonl", "parquet", "text", "html", "source-tree", "pytho
 
 MEBIBYTE = 1 << 20
 PYTHON_STDLIB = "python-stdlib"
-CUTTABLE: tuple[Kind, ...] = ("text", "source-tree")  # records of the other kinds have to be parsed whole
+CUTTABLE: tuple[Kind, ...] = ("text", "source-tree", "jsonl", "parquet")  # pages have no text before they are parsed
 
 
 class ReadConfig(Config):
@@ -45,7 +45,7 @@ class ReadConfig(Config):
     endings: tuple[str, ...] = (".py",)  # of the files that a source tree gives
     maximum_bytes: int | None = Field(default=None, gt=0)  # whole files, a fixed sample of them, up to this many bytes
     maximum_document_bytes: int = Field(default=64 * MEBIBYTE, gt=0)
-    # Larger documents: dropped as read.too_large; or, of plain text and source trees, cut into several at paragraphs.
+    # Larger documents: dropped as read.too_large; or cut into several at paragraphs (all kinds but HTML and WARC).
     too_large: Literal["drop", "cut"] = "drop"
     shard_bytes: int = Field(default=64 * MEBIBYTE, gt=0)  # small files share an output shard up to this many bytes
 
@@ -55,7 +55,7 @@ class ReadConfig(Config):
             message = "a `python-stdlib` source has no paths: it reads the running interpreter's library"
             raise ValueError(message)
         if self.too_large == "cut" and self.kind not in CUTTABLE:
-            message = f"`too_large: cut` is for {' and '.join(CUTTABLE)}: a {self.kind} record is parsed whole"
+            message = f"`too_large: cut` is for {', '.join(CUTTABLE)}: of {self.kind} it would cut pages, not texts"
             raise ValueError(message)
         return self
 

@@ -5,8 +5,10 @@ trafilatura by default; `justext` for running text without structure; or a funct
 Contract: rows that `read` marked as HTML get their main text, title, date and declared language (and the canonical
 address, in `extra`, where it differs from `url`); all others pass unchanged. A page without main text is dropped
 (`extract.empty`), one that outlasts the time limit too (`extract.timeout`), one that the library cannot parse as well
-(`extract.failed`). Results depend on the page and the config only; the time limit is for pathological pages.
-Cost: about 26 pages a second a core (trafilatura).
+(`extract.failed`), and one above `maximum_page_bytes` unread (`extract.too_large`). Results depend on the page and the
+config only; the time limit is for pathological pages.
+Cost: about 26 pages a second a core (trafilatura). Memory: the parsed page and its copies, in the process apart:
+175 MiB and 50 bytes a byte of the page (measured), so that a worker with all blocks stays below 1 GiB at the default.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from pipeline.core.config import Config
-from stages.block import Dropped, Outcome, outcome, with_columns, with_texts
+from stages.block import Dropped, Outcome, outcome, with_changed_texts, with_columns
+from stages.config import MEBIBYTE
 from stages.extract_worker import Worker
+from stages.long_texts import decoded, views
 from stages.mathml import has_formulas, with_latex
 from stages.plugin import Plugin, load_plugin
 from stages.read import CONTENT_TYPE, is_html
 
+BYTES_A_BYTE = 50  # of memory for a byte of HTML, measured with trafilatura on real pages
 LATEST_DATE = "2100-01-01"  # htmldate's own default is today, which would make the output depend on the day
 _LANG = re.compile(r"<html\b[^>]{0,500}?\blang\s*=\s*[\"']?\s*([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)", re.I)
 _CANONICAL = re.compile(
@@ -45,6 +50,7 @@ class ExtractConfig(Config):
     favour: Literal["precision", "balanced", "recall"] = "precision"  # this and the next two: of trafilatura
     form: Literal["markdown", "text"] = "markdown"
     tables: Literal["keep", "drop"] = "keep"
+    maximum_page_bytes: int = Field(default=5 * MEBIBYTE, gt=0)  # of HTML in UTF-8; larger pages are dropped
     seconds_per_page: float = Field(default=20.0, ge=0.0)  # 0: no limit, in this process
 
 
@@ -145,27 +151,36 @@ class Extract:
         rows = [row for row, page in enumerate(html) if page]
         if not rows:
             return outcome(documents)
-        columns: dict[str, list[Any]] = {
-            name: documents[name].to_pylist() for name in ("text", "title", "date", "declared_lang", "extra", "url")
-        }
+        names = ("title", "date", "declared_lang", "extra", "url")
+        columns: dict[str, list[Any]] = {name: documents[name].to_pylist() for name in names}
+        texts, changed = views(documents["text"]), dict[int, str]()
         dropped: list[Dropped] = []
         counts: Counter[str] = Counter()
         for row in rows:
-            page, rule = self._page(columns["text"][row], columns["url"][row])
             counts["extract.pages"] += 1
+            if len(texts[row]) > self._config.maximum_page_bytes:
+                dropped.append(Dropped(row, "extract.too_large", self._too_large(len(texts[row]))))
+                continue
+            html = decoded(texts[row])
+            page, rule = self._page(html, columns["url"][row])
             if not page.text.strip() and not rule:
                 rule = "empty"
             if rule:
-                detail = page.text if rule == "failed" else f"{len(columns['text'][row])} characters of HTML"
+                detail = page.text if rule == "failed" else f"{len(html)} characters of HTML"
                 dropped.append(Dropped(row, f"extract.{rule}", detail))
                 continue
-            columns["text"][row] = page.text
+            changed[row] = page.text
             columns["title"][row] = page.title or columns["title"][row]
             columns["date"][row] = page.date or columns["date"][row]
             columns["declared_lang"][row] = page.declared_lang or columns["declared_lang"][row]
             columns["extra"][row] = _extracted_extra(columns["extra"][row], page, columns["url"][row])
-        texts = columns.pop("text")
-        return outcome(with_texts(with_columns(documents, columns), texts), dropped, counts=counts)
+        return outcome(with_changed_texts(with_columns(documents, columns), changed), dropped, counts=counts)
+
+    def _too_large(self, size: int) -> str:
+        return (
+            f"a page of {size} bytes, `extract: maximum_page_bytes` is {self._config.maximum_page_bytes}; "
+            f"{size} would take it, and about {size * BYTES_A_BYTE // MEBIBYTE} MiB of memory"
+        )
 
     def close(self) -> None:
         """End the worker, if there is one; the block can still be used."""

@@ -7,11 +7,13 @@ download), or a fastText file (lid.176, GlotLID, OpenLID). A document in several
 labelled `mul`, or split into one document a language. Program text (domain `code`) is not identified: it gets
 `code_lang`. Drops: `language.other`, `language.low_score`.
 Cost: embedded model 6-10 MB/s a core; a fastText model's own time and a tenth; paragraphs are judged in batches.
+Memory: about 200 bytes a paragraph, and a few megabytes of a long text at a time (`mixed: split` holds it whole).
 """
 
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +26,16 @@ from pydantic import Field
 from pipeline.core.config import Config
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, text_hash
 from stages.block import SPLIT, Dropped, Outcome, outcome, with_columns
+from stages.lid.masking import mask, masked_pieces
 from stages.lid.models import UNDETERMINED, Model, embedded, fasttext_file
 from stages.lid.second_look import Found, look
-from stages.lid.whole import Paragraph, Whole, paragraphs, settle, split_lines, whole
+from stages.lid.whole import Whole, read_paragraphs, settle, split_lines, whole
+from stages.long_texts import decoded, views
 
 CODE = "code"
 SEVERAL = "mul"  # BCP-47 for several languages
-LOOK_PARAGRAPHS = 8192  # judged at once: bounds memory
+LOOK_PARAGRAPHS = 8192  # judged at once: these two bound memory
+LOOK_CHARACTERS = 1 << 22
 Mixed = Literal["main", "label", "split"]
 
 
@@ -54,12 +59,24 @@ class LanguageConfig(Config):
 
 @dataclass(frozen=True)
 class Identified:
-    """A text with its paragraphs, what each is, and what they come to."""
+    """What a text's paragraphs are, and what they come to.
 
-    text: str
-    parts: Sequence[Paragraph]
+    Attributes:
+        text: As it was given, a string or UTF-8.
+        lines: First line and end of each paragraph, one after the other.
+        found: What each paragraph is.
+        whole: What the document is.
+    """
+
+    text: str | memoryview
+    lines: array[int]
     found: Sequence[Found]
     whole: Whole
+
+    def composed(self) -> str:
+        """The text that `lines` count the lines of."""
+        text = self.text if isinstance(self.text, str) else decoded(self.text)
+        return unicodedata.normalize("NFC", text)
 
     def languages(self, config: LanguageConfig) -> list[str]:
         """The languages that count, most letters first; one unless the document is mixed."""
@@ -72,21 +89,36 @@ class Identified:
         return [self.whole.lang, *rest]
 
 
-def identify(texts: Sequence[str], model: Model) -> list[Identified]:
-    """What every text is; all paragraphs of all texts are judged together."""
-    composed = [unicodedata.normalize("NFC", text) for text in texts]
-    parts = [paragraphs(text) for text in composed]
-    every = [part.text for own in parts for part in own]
-    found: list[Found] = []
-    for start in range(0, len(every), LOOK_PARAGRAPHS):
-        found.extend(look(every[start : start + LOOK_PARAGRAPHS], model))
-    results: list[Identified] = []
-    at = 0
-    for text, own in zip(composed, parts, strict=True):
-        settled = settle(found[at : at + len(own)])
-        results.append(Identified(text, own, settled, whole(settled)))
-        at += len(own)
-    return results
+def identify(texts: Sequence[str | memoryview], model: Model) -> list[Identified]:
+    """What every text is; paragraphs of all texts are judged together."""
+    lines = [array("q") for _ in texts]
+    found: list[list[Found]] = [[] for _ in texts]
+    waiting: list[str] = []
+    owners: list[int] = []
+    characters = 0
+
+    def judge() -> None:
+        for owner, one in zip(owners, look(waiting, model), strict=True):
+            found[owner].append(one)
+        waiting.clear()
+        owners.clear()
+
+    for owner, text in enumerate(texts):
+        masked = [mask(unicodedata.normalize("NFC", text))] if isinstance(text, str) else masked_pieces(text)
+        for part in read_paragraphs(masked):
+            lines[owner].extend((part.first, part.end))
+            waiting.append(part.text)
+            owners.append(owner)
+            characters += len(part.text)
+            if len(waiting) == LOOK_PARAGRAPHS or characters >= LOOK_CHARACTERS:
+                judge()
+                characters = 0
+    if waiting:
+        judge()
+    return [
+        Identified(text, own_lines, own, whole(own))
+        for text, own_lines, own in zip(texts, lines, map(settle, found), strict=True)
+    ]
 
 
 def identify_document(text: str, model: Model) -> tuple[str, float]:
@@ -106,8 +138,8 @@ class Language:
         langs: list[str | None] = documents["lang"].to_pylist()
         domains: list[str | None] = documents["domain"].to_pylist()
         unknown = [row for row, lang in enumerate(langs) if lang is None and domains[row] != CODE]
-        texts = documents["text"].take(pa.array(unknown, pa.int64())).to_pylist()
-        found = dict(zip(unknown, identify(texts, self._model), strict=True))
+        texts = views(documents["text"])
+        found = dict(zip(unknown, identify([texts[row] for row in unknown], self._model), strict=True))
         counts = Counter({"language.identified": sum(lang is None for lang in langs)})
         labelled = self._labelled(documents, found, counts)
         result = self._dropped(labelled, found, counts)
@@ -183,7 +215,8 @@ class Language:
         # What has too little to stand alone stays with the main language.
         found = [part if part.lang in several else Found(main, 0.0, part.letters, "none") for part in one.found]
         pieces: list[tuple[str, str]] = []
-        for lang, text in split_lines(one.text, one.parts, found):
+        places = list(zip(one.lines[::2], one.lines[1::2], strict=True))
+        for lang, text in split_lines(one.composed(), places, found):
             if self._config.keep and lang not in self._config.keep:
                 counts["language.characters_cut"] += len(text)
             else:

@@ -3,7 +3,8 @@
 Never NFKC: super- and subscripts, ligatures of formulas and full-width forms are content. Zero-width joiner and
 non-joiner stay: emoji and several scripts need them. Mojibake is repaired per line, only where ftfy finds the line
 improbable, with `fix_encoding` alone (Speer 2019, ftfy); no other repair of that library is used.
-Contract: idempotent; a document of nothing but removed characters is dropped (`normalise.empty`).
+Contract: idempotent; a document of nothing but removed characters is dropped (`normalise.empty`). Long texts are made
+line by line, since nothing here looks beyond a line feed. Memory: a few megabytes, and the new text where it differs.
 Cost: two searches for character classes where nothing is to be changed; ftfy's own pattern, which is slow, runs only
 on lines that `_suspects` finds.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from pipeline.core.config import Config
 from stages.block import Dropped, Outcome, outcome, with_changed_texts
+from stages.long_texts import Utf8, decoded, pieces, views
 
 Change = Literal["mojibake", "line-endings", "controls", "zero-width", "nfc"]
 CHANGES: tuple[Change, ...] = ("mojibake", "line-endings", "controls", "zero-width", "nfc")
@@ -99,16 +101,41 @@ class Normalise:
     def apply(self, documents: pa.Table) -> Outcome:
         counts: Counter[str] = Counter()
         dropped: list[Dropped] = []
-        changed: dict[int, str] = {}
-        for row, text in enumerate(documents["text"].to_pylist()):
-            new, made = normalise_text(text, self._config.changes)
-            if not new or new.isspace():
-                dropped.append(Dropped(row, "normalise.empty", f"{len(text)} characters"))
-            if new != text:
-                changed[row] = new
+        changed: dict[int, Sequence[Utf8]] = {}
+        for row, text in enumerate(views(documents["text"])):
+            one = _Normalised(text, self._config.changes)
+            if one.empty:
+                dropped.append(Dropped(row, "normalise.empty", f"{one.characters} characters"))
+            if one.changed:
+                changed[row] = one.parts
                 counts["normalise.documents_changed"] += 1
-                counts.update({f"normalise.{name}": count for name, count in made.items()})
+                counts.update({f"normalise.{name}": count for name, count in one.counts.items()})
         return outcome(with_changed_texts(documents, changed), dropped, counts=counts)
+
+
+class _Normalised:
+    """A text, normalised piece by piece.
+
+    Attributes:
+        parts: Its UTF-8; unchanged pieces where they were.
+        counts: As those of `normalise_text`.
+        characters: Of the text as it was.
+    """
+
+    def __init__(self, text: memoryview, changes: tuple[Change, ...]) -> None:
+        self.parts: list[Utf8] = []
+        self.counts: Counter[str] = Counter()
+        self.changed, self.empty, self.characters = False, True, 0
+        for start, end in pieces(text):
+            old = decoded(text[start:end])
+            new, made = normalise_text(old, changes)
+            self.parts.append(text[start:end] if new == old else new.encode())
+            self.counts.update(made)
+            self.changed |= new != old
+            self.empty &= not new or new.isspace()
+            self.characters += len(old)
+        if self.counts["nfc_documents"]:
+            self.counts["nfc_documents"] = 1
 
 
 def make(config: NormaliseConfig, paths: Mapping[str, tuple[str, ...]]) -> Normalise:

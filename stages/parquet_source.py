@@ -2,7 +2,9 @@
 
 Contract: the rows of the row groups whose first byte lies in a byte range. Columns are mapped by name as in
 `stages.read`; a row without text, with text that is not UTF-8 or over the limit is a fault, and the rows beside it go
-on. A damaged row group costs its own rows. Memory: one batch, and one compressed row group.
+on; with `too_large: cut` a larger text becomes documents of its paragraphs. A damaged row group costs its own rows.
+Memory: one batch, and the page that the library decodes, which holds a large text whole; a row group of one text beyond
+`UNREAD_TIMES` the limit is not read.
 Cost: decompression and one pass of xxh3 over the text; a Python object for each id, and for each row with columns that
 no key names.
 """
@@ -19,13 +21,16 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, empty_documents
+from pipeline.core.documents import DOCUMENT_SCHEMA, empty_documents, table_from_rows
 from pipeline.core.files import open_raw
 from stages.block import text_hashes
 from stages.config import ReadConfig
+from stages.long_texts import views
 from stages.sources import Part
+from stages.text_pieces import cut_row
 
 pc: Any = pyarrow.compute  # its functions are made at import and have no types
+UNREAD_TIMES = 4
 Quarantine = Callable[[str, str, str], None]  # (rule, place, message)
 
 
@@ -72,13 +77,52 @@ def parquet_documents(
             metadata = file.metadata.row_group(group)
             if _starts_in(metadata, part):
                 row = first
+                if size := _unread_bytes(metadata, read):
+                    quarantine("too_large", f"{name}:{row}", _too_large(size, read))
+                    first += metadata.num_rows
+                    continue
                 try:
                     for batch in row_batches(file, group, *limits):
-                        yield _documents(batch, f"{name}:", row, read, source, defaults, quarantine)
+                        given = (f"{name}:", row, read, source, defaults, quarantine)
+                        yield from _cut(batch, *given) if read.too_large == "cut" else [_documents(batch, *given)]
                         row += batch.num_rows
                 except (pa.ArrowException, OSError) as error:
                     quarantine("truncated", f"{name}:{row}", f"{type(error).__name__}: {error}")
             first += metadata.num_rows
+
+
+def _unread_bytes(group: pq.RowGroupMetaData, read: ReadConfig) -> int:
+    """Bytes of a row group's only text when it is far too large, else 0."""
+    columns = [group.column(number) for number in range(group.num_columns)] if group.num_rows == 1 else []
+    size = next((one.total_uncompressed_size for one in columns if one.path_in_schema == read.text_key), 0)
+    return size if size > UNREAD_TIMES * read.maximum_document_bytes else 0
+
+
+def _too_large(size: int, read: ReadConfig) -> str:
+    hint = "" if read.too_large == "cut" else "; `too_large: cut` makes documents of its paragraphs"
+    return f"{size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}{hint}"
+
+
+def _cut(
+    batch: pa.RecordBatch, place: str, first_row: int, read: ReadConfig, source: str,
+    defaults: dict[str, str | None], quarantine: Quarantine,
+) -> Iterator[pa.Table]:  # fmt: skip
+    """The rows of a batch in order, those that are too large in pieces."""
+    large = [row for row, (rule, _) in sorted(_bad_rows(batch, read).items()) if rule == "too_large"]
+    whole_ones = read.replaced(maximum_document_bytes=batch.nbytes + 1)
+    start = 0
+    for row in [*large, batch.num_rows]:
+        if row > start:
+            yield _documents(
+                batch.slice(start, row - start), place, first_row + start, read, source, defaults, quarantine
+            )
+        if row < batch.num_rows:
+            one = _documents(batch.slice(row, 1), place, first_row + row, whole_ones, source, defaults, quarantine)
+            for view in views(one["text"]):
+                columns = one.drop_columns(["text"]).to_pylist()[0]
+                for piece in cut_row(columns, bytes(view), read.maximum_document_bytes):
+                    yield table_from_rows([piece])
+        start = row + 1
 
 
 def _starts_in(group: pq.RowGroupMetaData, part: Part) -> bool:
@@ -138,8 +182,7 @@ def _bad_rows(batch: pa.RecordBatch, read: ReadConfig) -> dict[int, tuple[str, s
         bad[int(row)] = ("bad_record", f"no text field `{read.text_key}`; fields: {known}")
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(sizes > read.maximum_document_bytes):
-        message = f"{sizes[row]} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
-        bad[int(row)] = ("too_large", message)
+        bad[int(row)] = ("too_large", _too_large(int(sizes[row]), read))
     for name in names:
         for row in _not_utf8(_plain(batch.column(name))):
             bad.setdefault(row, ("bad_record", f"field `{name}` is not UTF-8"))

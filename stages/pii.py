@@ -3,14 +3,17 @@
 Contract: only what a rule of `stages.pii_rules` matches and confirms is replaced; not a character beside it changes.
 Overlapping finds: the earlier in `KINDS` wins, then the longer. Arguments of tool calls that are JSON stay JSON.
 Counts per kind are in `Outcome.counts` as `pii.KIND`. Names of persons are found by a plug-in `(text, lang) -> spans`.
-Cost: one scan for a few signs; a pattern runs only on texts with its sign.
+Long texts are read in pieces that end where no rule can match across (`pii_rules.parts_at`), each with the characters
+before it that a rule may look at; with a plug-in, which may look at anything, they are read whole.
+Cost: one scan for a few signs; a pattern runs only on texts with its sign. Memory: a few megabytes a text without
+names, and the new text where it differs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,7 +21,8 @@ import pyarrow as pa
 
 from pipeline.core.config import Config
 from stages.block import Outcome, outcome, with_changed_texts, with_columns
-from stages.pii_rules import KINDS, RULES, Kind, Rule
+from stages.long_texts import Utf8, decoded, pieces, views
+from stages.pii_rules import KINDS, REACH, RULES, Kind, Rule, parts_at
 from stages.plugin import Plugin, load_plugin
 
 Span = tuple[int, int, Kind]
@@ -32,9 +36,11 @@ class PiiConfig(Config):
     names: Plugin | None = None  # (text, language) -> (start, end) in characters; without one no names are found
 
 
-def find(text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, int]] = ()) -> list[Span]:
-    """(start, end, kind) of everything to replace, ascending, without overlaps."""
-    found = [one for rule in RULES if rule.kind in kinds and rule.sign(text) for one in _confirmed(rule, text)]
+def find(
+    text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, int]] = (), first: int = 0
+) -> list[Span]:
+    """(start, end, kind) of everything to replace from character `first` on, ascending, without overlaps."""
+    found = [one for rule in RULES if rule.kind in kinds and rule.sign(text) for one in _confirmed(rule, text, first)]
     for start, end in names:
         assert 0 <= start < end <= len(text), f"a name at {start}..{end} of {len(text)} characters"
         found.append((start, end, "name"))
@@ -47,23 +53,39 @@ def find(text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, 
     return taken
 
 
-def _confirmed(rule: Rule, text: str) -> Iterator[Span]:
-    for match in rule.pattern.finditer(text):
+def _confirmed(rule: Rule, text: str, first: int) -> Iterator[Span]:
+    for match in rule.pattern.finditer(text, first):
         if rule.check(match):
             group = "value" if "value" in match.groupdict() else 0
             yield match.start(group), match.end(group), rule.kind
 
 
-def mask(text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, int]] = ()) -> tuple[str, Counter[str]]:
-    """(text with placeholders, replacements by kind)."""
+def mask(
+    text: str, kinds: tuple[Kind, ...] = KINDS, names: Iterable[tuple[int, int]] = (), first: int = 0
+) -> tuple[str, Counter[str]]:
+    """(text from character `first` on with placeholders, replacements by kind)."""
     parts: list[str] = []
     counts: Counter[str] = Counter()
-    last = 0
-    for start, end, kind in find(text, kinds, names):
+    last = first
+    for start, end, kind in find(text, kinds, names, first):
         parts += [text[last:start], f"<{kind.upper()}>"]
         counts[kind] += 1
         last = end
-    return ("".join([*parts, text[last:]]), counts) if counts else (text, counts)
+    return ("".join([*parts, text[last:]]), counts) if counts else (text[first:], counts)
+
+
+def mask_pieces(text: memoryview, kinds: tuple[Kind, ...] = KINDS) -> tuple[list[Utf8], Counter[str]]:
+    """(UTF-8 of a text with placeholders, in pieces; replacements by kind): as `mask` gives it for the whole."""
+    parts: list[Utf8] = []
+    counts: Counter[str] = Counter()
+    before = ""
+    for start, end in pieces(text, parts_at):
+        window = before + decoded(text[start:end])
+        masked, found = mask(window, kinds, first=len(before))
+        parts.append(masked.encode() if found else text[start:end])
+        counts += found
+        before = window[-REACH:]
+    return parts, counts
 
 
 class Pii:
@@ -78,10 +100,13 @@ class Pii:
     def apply(self, documents: pa.Table) -> Outcome:
         counts = Counter[str]()
         langs: list[str | None] = documents["lang"].to_pylist()
-        changed: dict[int, str] = {}
+        changed: dict[int, str | Sequence[Utf8]] = {}
         touched: set[int] = set()
-        for row, text in enumerate(documents["text"].to_pylist()):
-            masked, found = self._masked(text, langs[row])
+        for row, text in enumerate(views(documents["text"])):
+            if self._names is None:
+                masked, found = mask_pieces(text, self._kinds)
+            else:
+                masked, found = self._masked(decoded(text), langs[row])
             if found:
                 changed[row] = masked
                 self._count(counts, found)

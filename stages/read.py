@@ -5,8 +5,9 @@ given once: `document_id(source, record)`, record being the source's own id, or 
 their decoded HTML in `text` and their media type in `extra` until the `extract` block replaces it. Faults
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
 file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
-cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread, or
-with `too_large: cut` read piece by piece where it is plain text.
+cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread. With
+`too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to `CUT_LINE_BYTES`, and texts of
+Parquet are cut where they lie.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from stages.line_ranges import lines
 from stages.parquet_source import column_keys, extra_json, parquet_documents, row_batches
 from stages.robots import declarations
 from stages.sources import TOPICS, Part, SourceFile
-from stages.text_pieces import is_wide, pieces
+from stages.text_pieces import PIECE, cut_row, is_wide, pieces
 from stages.warc import WarcFault, WarcPage, warc_pages
 
 BATCH_DOCUMENTS = 512
 BATCH_BYTES = 16 << 20
 HTML = "text/html"
 CONTENT_TYPE = "content_type"  # key of `extra` that marks a page still to be extracted
-PIECE = "piece"  # key of `extra`: the number of a piece of a large text
+CUT_LINE_BYTES = 128 << 20  # of a JSON line that is parsed to be cut: what a worker of 1 GiB can hold
 _HTML_TYPES = frozenset({HTML, "application/xhtml+xml"})
 _TEXT_TYPES = frozenset({"text/plain", "text/markdown"})
 _CODE_ENDINGS = frozenset(
@@ -115,11 +116,20 @@ def _row_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadB
                 continue
             rows.append(item)
             size_bytes += size
+        del item  # a large text, which is not to be held while its batch is worked on
         if len(rows) + len(faults) >= BATCH_DOCUMENTS or size_bytes >= BATCH_BYTES:
-            yield ReadBatch(table_from_rows(rows), faults)
-            rows, faults, size_bytes = [], [], 0
+            yield _taken(rows, faults)
+            size_bytes = 0
     if rows or faults:
-        yield ReadBatch(table_from_rows(rows), faults)
+        yield _taken(rows, faults)
+
+
+def _taken(rows: list[Row], faults: list[dict[str, Any]]) -> ReadBatch:
+    """A batch of the rows and faults gathered; the lists are empty after it, so that nothing is held twice."""
+    batch = ReadBatch(table_from_rows(rows), list(faults))
+    rows.clear()
+    faults.clear()
+    return batch
 
 
 def _column_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[ReadBatch]:
@@ -130,9 +140,14 @@ def _column_batches(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Re
 
     defaults = {"license": origin.license, "domain": origin.domain, "lang": origin.lang}
     limits = (BATCH_DOCUMENTS, BATCH_BYTES)
-    for table in parquet_documents(part, read, origin.source, defaults, limits, quarantine):
-        yield ReadBatch(table, list(faults))
+
+    def with_faults(table: pa.Table) -> ReadBatch:
+        batch = ReadBatch(table, list(faults))
         faults.clear()
+        return batch
+
+    # Not a loop: its variable would hold a batch while it is worked on.
+    yield from map(with_faults, parquet_documents(part, read, origin.source, defaults, limits, quarantine))
     if faults:
         yield ReadBatch(empty_documents(), faults)
 
@@ -312,19 +327,40 @@ def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:
 def _jsonl(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
     file = part.file
     reached = str(part.start)
+    is_cut = read.too_large == "cut"
+    limit = max(read.maximum_document_bytes, CUT_LINE_BYTES if is_cut else 0)
     try:
-        for line in lines(file.url, part.start, part.end, read.maximum_document_bytes):
+        for line in lines(file.url, part.start, part.end, limit):
             reached = line.place
             place = f"{file.name}@{line.place}"
             if line.data is None:
-                message = f"a line of {line.size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
-                yield Fault("too_large", place, message)
-            elif line.data.strip():
-                yield _json_record(line.data, place, read, origin)
+                yield Fault("too_large", place, _long_line(line.size, read))
+            elif line.data and not line.data.isspace():
+                held = [line.data]
+                del line  # nothing holds a large line while its document is worked on
+                record = [_json_record(held.pop(), place, read, origin)]
+                yield from _cut_if_large(record, read) if is_cut else record
     except FileNotFoundError:
         raise
     except _READ_ERRORS as error:
         yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
+
+
+def _long_line(size: int, read: ReadConfig) -> str:
+    stated = f"a line of {size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
+    if read.too_large == "cut":
+        return f"{stated} and lines of more than {CUT_LINE_BYTES} bytes are not cut: make it a text file"
+    return f"{stated}; `too_large: cut` makes documents of its paragraphs"
+
+
+def _cut_if_large(record: list[Row | Fault], read: ReadConfig) -> Iterator[Row | Fault]:
+    """The record, taken from the list, or the pieces of it."""
+    row = record.pop()
+    text = b"" if isinstance(row, Fault) else row.pop("text").encode()
+    if isinstance(row, dict) and len(text) > read.maximum_document_bytes:
+        yield from cut_row(row, text, read.maximum_document_bytes)
+    else:
+        yield {**row, "text": text.decode()} if isinstance(row, dict) else row
 
 
 def _json_record(line: bytes, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:

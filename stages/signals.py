@@ -6,7 +6,7 @@ for a document (no stop word list for its language, no words) is null.
 Definitions follow datatrove 0.10's filters, which follow the papers named in `stages.ngrams` and
 `stages.line_signals`; the words are the segmenter's. Everything is counted by kernels over the UTF-8 buffer of the
 Arrow column.
-Cost: 20-30 MB/s a core; at most 8 bytes of memory a byte of text, a part of the batch at a time.
+Cost: 20-30 MB/s a core; 30 bytes of memory a word, a part of the batch at a time: about 6 bytes a byte of text.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 GZIP_WINDOW = 31  # zlib: 15 bits of window, gzip header
 PROBE_BYTES = 4096
 _DICTIONARY = SKIPPABLE | 0xD  # its magic number, by the WARC Zstandard specification
-_BROKEN = (ArchiveLoadFailed, EOFError, ValueError, OSError, zlib.error, zstandard.ZstdError)
+# AttributeError: warcio's answer to a response that names no address
+_BROKEN = (ArchiveLoadFailed, EOFError, ValueError, OSError, AttributeError, zlib.error, zstandard.ZstdError)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from pipeline.core.provenance import SourceTerms
 from stages.block import Dropped, Outcome, outcome, with_columns
 from stages.classifier.model import COLUMN_VERSION, Classifier
 from stages.classifier.spec import POSITIVE
+from stages.classifier.train import LINE_CHARACTERS
+from stages.long_texts import beginnings
 
 UNKNOWN_DOMAIN = SourceTerms.model_fields["domain"].default
 
@@ -57,7 +59,7 @@ class ClassifierBlock:
 
     def apply(self, documents: pa.Table) -> Outcome:
         langs: list[str | None] = documents["lang"].to_pylist()
-        found = self._classifier.signals(documents["text"].to_pylist(), langs)
+        found = self._classifier.signals(beginnings(documents["text"], LINE_CHARACTERS), langs)
         columns: dict[str, pa.Array | pa.ChunkedArray] = {"id": documents["id"]}
         for name, values in found.items():
             columns[f"{name}@{COLUMN_VERSION}"] = pa.array(values, pa.float64(), from_pandas=True)

@@ -1,18 +1,24 @@
 """One fastText model from labelled lines: trained until it is sound.
 
-Contract: `train_file` writes a model file whose matrices and predictions hold no NaN, or raises. Training of this
-library gives NaN now and then: at learning rates above 0.1, and nearly always when its matrices are tiny (few words, no
-n-gram buckets); with sub-word pieces of 2-4 letters in 200,000 buckets it was never seen (measured). Every attempt has
-a seed of its own, one thread, so that the same lines give the same model. Method: Joulin et al. 2017, arXiv:1607.01759.
-Cost: about 1 MB of lines a second and epoch; the file has `buckets` x `dimension` x 4 bytes.
+Contract: `train_file` writes a model file whose matrices and predictions hold no NaN, or raises; the same lines give
+the same bytes on the same machine. The library reads memory that it has not set (measured: glibc's `MALLOC_PERTURB_`
+changes the model, and in a process that had trained before up to half of the trainings gave NaN). Each attempt is
+therefore a process of its own whose C library hands out zeroed memory, with one thread and a seed of its own; learning
+rates above 0.1, which break it too, are refused. Method: Joulin et al. 2017, arXiv:1607.01759.
+Cost: about 1 MB of lines a second and epoch, half a second to start; the file has `buckets` x `dimension` x 4 bytes.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +32,8 @@ LABEL = "__label__"
 ATTEMPTS = 8
 LINE_CHARACTERS = 4000  # of a document that a classifier sees; ours
 CHECKED_LINES = 50
+ZEROED_MEMORY = {"MALLOC_PERTURB_": "255"}  # glibc sets what it hands out to the complement: zeros
+GAVE_NAN = 3  # exit status of an attempt
 # Scripts written without spaces: each character is a word, and word pairs are what fastText makes of them.
 _UNSPACED = re.compile(r"([\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 
@@ -67,16 +75,21 @@ def train_file(lines: Path, target: Path, config: TrainConfig) -> int:
     Raises:
         InputError: Every attempt gave NaN.
     """
-    for attempt in range(ATTEMPTS):
-        model = _attempt(lines, config, config.seed + attempt)
-        if model is not None and is_sound(model, lines):
-            with atomic_path(target) as partial:
-                model.save_model(str(partial))
-            return attempt + 1
+    import fasttext
+
+    with TemporaryDirectory() as scratch:
+        made = Path(scratch) / target.name
+        for attempt in range(ATTEMPTS):
+            if not _attempt(lines, made, config.replaced(seed=config.seed + attempt)):
+                continue
+            if is_sound(fasttext.load_model(str(made)), lines):
+                with atomic_path(target) as partial:
+                    shutil.copyfile(made, partial)
+                return attempt + 1
     raise InputError(
         f"{ATTEMPTS} trainings gave NaN",
         where=str(lines),
-        fix="give more or longer documents, or smaller `learning_rate`; `buckets` of 200000 and pieces of 2-4 help",
+        fix="give more or longer documents, or a smaller `learning_rate`",
     )
 
 
@@ -91,16 +104,38 @@ def is_sound(model: Any, lines: Path) -> bool:
     return all(np.isfinite(score).all() for score in scores)
 
 
-def _attempt(lines: Path, config: TrainConfig, seed: int) -> Any:
+def _attempt(lines: Path, target: Path, config: TrainConfig) -> bool:
+    """Train in a process of its own; False when it gave NaN."""
+    command = [sys.executable, "-m", "stages.classifier.train", str(lines), str(target), config.model_dump_json()]
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, **ZEROED_MEMORY, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, GAVE_NAN):
+        message = f"fastText's training ended with status {done.returncode}: {done.stderr.strip()[-2000:]}"
+        raise RuntimeError(message)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """One attempt: the lines, the model to write, the options."""
     import fasttext
 
+    lines, target, options = sys.argv[1:]
+    config = TrainConfig.model_validate_json(options)
     try:
-        return fasttext.train_supervised(
-            str(lines), lr=config.learning_rate, epoch=config.epochs, dim=config.dimension,
+        model = fasttext.train_supervised(
+            lines, lr=config.learning_rate, epoch=config.epochs, dim=config.dimension,
             wordNgrams=config.word_grams, minn=config.minimum_piece, maxn=config.maximum_piece,
-            bucket=config.buckets, minCount=config.minimum_count, thread=1, seed=seed, verbose=0,
+            bucket=config.buckets, minCount=config.minimum_count, thread=1, seed=config.seed, verbose=0,
         )  # fmt: skip
     except RuntimeError as error:
         if "NaN" not in str(error):
             raise
-        return None
+        return GAVE_NAN
+    model.save_model(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

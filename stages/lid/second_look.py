@@ -43,7 +43,7 @@ _NEEDED_SCRIPT = {
 How = Literal["none", "script", "model", "words", "weak", "relative"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a large document has a million of them
 class Found:
     """What a paragraph is.
 

@@ -8,7 +8,7 @@ settled paragraphs of the same document speak for. Pure functions of the paragra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stages.lid.masking import mask
@@ -21,7 +21,7 @@ UNSETTLED_SCORE = 0.5  # answers below it are settled by the document, if short
 SHORT_LETTERS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Paragraph:
     """Lines [first, end) of a masked text, stripped and joined."""
 
@@ -45,28 +45,39 @@ class Whole:
 
 
 def paragraphs(text: str) -> list[Paragraph]:
-    """Lines of prose; short ones are joined with what follows until there are `PARAGRAPH_LETTERS` characters."""
-    parts: list[Paragraph] = []
+    """The paragraphs of a whole text."""
+    return list(read_paragraphs([mask(text)]))
+
+
+def read_paragraphs(masked: Iterable[str]) -> Iterator[Paragraph]:
+    """Lines of prose; short ones are joined with what follows until there are `PARAGRAPH_LETTERS` characters.
+
+    `masked` are the pieces of one masked text, each but the last ending behind a line feed.
+    """
     held: list[str] = []
-    size = first = 0
-    number = -1
-    for number, line in enumerate(mask(text).split("\n")):
-        stripped = line.strip()
-        if not stripped:
-            continue
-        if not held:
-            first = number
-        held.append(stripped)
-        size += len(stripped) + 1
-        if size > PARAGRAPH_LETTERS:
-            parts.append(Paragraph(" ".join(held), first, number + 1))
-            held, size = [], 0
-    if held and parts:
-        last = parts.pop()
-        parts.append(Paragraph(" ".join((last.text, *held)), last.first, number + 1))
+    before: Paragraph | None = None  # not given yet: what is left at the end goes with it
+    size = first = number = base = 0
+    for piece in masked:
+        for number, line in enumerate(piece.split("\n"), base):
+            stripped = line.strip()
+            if not stripped:
+                continue
+            if not held:
+                first = number
+            held.append(stripped)
+            size += len(stripped) + 1
+            if size > PARAGRAPH_LETTERS:
+                if before is not None:
+                    yield before
+                before = Paragraph(" ".join(held), first, number + 1)
+                held, size = [], 0
+        base = number  # the line that the piece's last line feed opens
+    if held and before is not None:
+        yield Paragraph(" ".join((before.text, *held)), before.first, number + 1)
     elif held:
-        parts.append(Paragraph(" ".join(held), first, number + 1))
-    return parts
+        yield Paragraph(" ".join(held), first, number + 1)
+    elif before is not None:
+        yield before
 
 
 def settle(found: Sequence[Found]) -> list[Found]:
@@ -117,16 +128,18 @@ def most(counts: Counter[str]) -> str:
     return min(counts, key=lambda name: (-counts[name], name), default="")
 
 
-def split_lines(text: str, parts: Sequence[Paragraph], found: Sequence[Found]) -> list[tuple[str, str]]:
+def split_lines(text: str, places: Sequence[tuple[int, int]], found: Sequence[Found]) -> list[tuple[str, str]]:
     """(language, text) for each language of a document, in order of appearance.
+
+    `places` are the lines [first, end) of each paragraph.
 
     Every line goes to its paragraph's language; lines of no paragraph or no language (blank, code, formulas) go with
     the paragraph before them, those at the head with the first one. No line is lost.
     """
     lines = text.split("\n")
     langs = [UNDETERMINED] * len(lines)
-    for part, one in zip(parts, found, strict=True):
-        langs[part.first : part.end] = [one.lang] * (part.end - part.first)
+    for (first, end), one in zip(places, found, strict=True):
+        langs[first:end] = [one.lang] * (end - first)
     current = next((lang for lang in langs if lang != UNDETERMINED), UNDETERMINED)
     held: dict[str, list[str]] = {}
     for line, lang in zip(lines, langs, strict=True):

@@ -148,33 +148,55 @@ def test_training_and_scoring_under_this_numpy(tmp_path: Path) -> None:
         TrainConfig(learning_rate=0.5)
 
 
+def test_the_same_lines_give_the_same_model_whatever_was_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library reads memory that it has not set: other trainings in this process must not reach it."""
+    lines = [
+        f"__label__{label} {row['text']}"
+        for label, words in (("a", GOOD), ("b", BAD))
+        for row in rows(words, "en", 60, 5)
+    ]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    config = TrainConfig(buckets=1000, epochs=2)
+    for name, perturb in (("one", "1"), ("two", "127")):
+        monkeypatch.setenv("MALLOC_PERTURB_", perturb)
+        assert train_file(tmp_path / "lines.txt", tmp_path / f"{name}.bin", config) == 1
+    assert (tmp_path / "one.bin").read_bytes() == (tmp_path / "two.bin").read_bytes()
+    tiny = TrainConfig(buckets=1, minimum_piece=0, maximum_piece=0, word_grams=1)  # gave NaN nearly always
+    assert [train_file(tmp_path / "lines.txt", tmp_path / "tiny.bin", tiny.replaced(seed=n)) for n in range(4)] == [
+        1
+    ] * 4
+
+
 def test_nan_is_noticed_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fasttext
 
+    from stages.classifier import train
+
     (tmp_path / "lines.txt").write_text("\n".join(f"__label__{'ab'[n % 2]} {BAD.split()[n % 9]}" for n in range(200)))
-    real, seeds = fasttext.train_supervised, []
+    real, seeds = train._attempt, []
 
-    def broken_twice(*arguments: object, **options: object) -> object:
-        seeds.append(options["seed"])
+    def broken_twice(lines: Path, target: Path, config: TrainConfig) -> bool:
+        seeds.append(config.seed)
         if len(seeds) == 1:
-            raise RuntimeError("Encountered NaN.")
-        model = real(*arguments, **options)
+            return False
+        made = real(lines, target, config)
         if len(seeds) == 2:
-            matrix = model.get_output_matrix()
-            model.set_matrices(model.get_input_matrix(), np.full_like(matrix, np.nan))
-        return model
+            model = fasttext.load_model(str(target))
+            model.set_matrices(model.get_input_matrix(), np.full_like(model.get_output_matrix(), np.nan))
+            model.save_model(str(target))
+        return made
 
-    monkeypatch.setattr(fasttext, "train_supervised", broken_twice)
+    monkeypatch.setattr(train, "_attempt", broken_twice)
     assert train_file(tmp_path / "lines.txt", tmp_path / "model.bin", TrainConfig(seed=7)) == 3
     assert seeds == [7, 8, 9]
-
-    def always(*arguments: object, **options: object) -> object:
-        raise RuntimeError("Encountered NaN.")
-
-    monkeypatch.setattr(fasttext, "train_supervised", always)
+    monkeypatch.setattr(train, "_attempt", lambda *_: False)
     with pytest.raises(InputError, match="8 trainings gave NaN"):
         train_file(tmp_path / "lines.txt", tmp_path / "other.bin", TrainConfig())
     assert not (tmp_path / "other.bin").exists()
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        real(tmp_path / "none.txt", tmp_path / "other.bin", TrainConfig())
 
 
 def test_gathering_parts_by_text_and_leaves_out_what_two_labels_share(sources: Path) -> None:

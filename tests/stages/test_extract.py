@@ -194,3 +194,17 @@ def test_columns_of_real_pages(data_root: Path) -> None:
         page = extract_page(decoded.text, one["url"], ExtractConfig())
         assert page.title
         assert page.declared_lang is None or page.declared_lang.split("-")[0] == one["lang"]
+
+
+def test_a_page_above_the_limit_is_dropped_unread_with_the_value_that_would_work() -> None:
+    longer = PAGE.replace("Impressum", "Impressum und Datenschutz")
+    documents = table_from_rows([row(longer), row(PAGE), row("x" * 2 * len(PAGE.encode()), html=False)])
+    limit, size = len(PAGE.encode()), len(longer.encode())
+    result = Extract(ExtractConfig(maximum_page_bytes=limit, seconds_per_page=0)).apply(documents)
+    verify(documents, result)
+    assert (result.dropped_at.tolist(), result.reasons) == ([0], ["extract.too_large"])
+    assert (
+        f"a page of {size} bytes, `extract: maximum_page_bytes` is {limit}; {size} would take it" in result.details[0]
+    )
+    assert result.kept["text"].to_pylist()[0].startswith("# Brot backen")
+    assert Extract(ExtractConfig(maximum_page_bytes=size, seconds_per_page=0)).apply(documents).reasons == []

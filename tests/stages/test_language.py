@@ -154,7 +154,7 @@ def test_splitting_keeps_every_line(lines: list[str]) -> None:
     text = "\n".join(lines)
     parts = paragraphs(text)
     found = [_fake(part.text) for part in parts]
-    pieces = split_lines(text, parts, found)
+    pieces = split_lines(text, [(part.first, part.end) for part in parts], found)
     kept = [line for _, piece in pieces for line in piece.split("\n") if line]
     assert sorted(kept) == sorted(line for line in lines if line)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +18,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,8 +96,130 @@ def test_a_large_text_is_dropped_by_name_unless_it_is_to_be_cut(tmp_path: Path) 
     assert documents == []
     assert gone["reason"] == "read.too_large"
     assert "`maximum_document_bytes` is 2000; `too_large: cut`" in gone["detail"]
-    with pytest.raises(ValueError, match="a jsonl record is parsed whole"):
-        ReadConfig(kind="jsonl", too_large="cut")
+
+
+@pytest.mark.parametrize("kind", ["html", "warc", "python-stdlib"])
+def test_pages_are_not_cut(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"of {kind} it would cut pages"):
+        ReadConfig.model_validate({"kind": kind, "too_large": "cut"})
+
+
+def write_rows(folder: Path, kind: str, rows: list[dict[str, Any]]) -> ReadConfig:
+    """The rows as a file of a kind, and how it is read."""
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet", row_group_size=3)
+    else:
+        (folder / "a.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return ReadConfig.model_validate({"kind": kind, "paths": (f"a.{kind}",)})
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_large_record_is_dropped_by_name_or_becomes_documents_of_whole_paragraphs(tmp_path: Path, kind: str) -> None:
+    texts = ["짧은 글입니다.", KOREAN * 40, "끝입니다.", "또 하나.", KOREAN * 50]
+    rows = [{"id": f"r{n}", "text": text, "url": f"http://x/{n}", "note": n} for n, text in enumerate(texts)]
+    read = write_rows(tmp_path, kind, rows).replaced(maximum_document_bytes=2000)
+    kept, dropped = run(read, tmp_path)
+    assert [row["id"] for row in kept] == [document_id("web", f"r{n}") for n in (0, 2, 3)]
+    assert [row["reason"] for row in dropped] == ["read.too_large"] * 2
+    assert all("`maximum_document_bytes` is 2000; `too_large: cut`" in row["detail"] for row in dropped)
+
+    documents, dropped = run(read.replaced(too_large="cut"), tmp_path)
+    assert dropped == []
+    assert [row for row in documents if row["parents"] is None] == kept
+    for number in (1, 4):
+        whole = document_id("web", f"r{number}")
+        pieces = [row for row in documents if row["parents"] == [whole]]
+        assert "".join(row["text"] for row in pieces) == texts[number]
+        assert all(row["text"].endswith("\n\n") and len(row["text"].encode()) <= 1000 for row in pieces)
+        assert {row["url"] for row in pieces} == {f"http://x/{number}"}
+        assert [json.loads(row["extra"]) for row in pieces] == [
+            {"note": number, "piece": n} for n in range(len(pieces))
+        ]
+        assert pieces[0]["id"] == document_id("web", f"{whole}@0")
+    assert "".join(row["text"] for row in documents) == "".join(texts), "pieces stand where their record stood"
+    assert len({row["id"] for row in documents}) == len(documents)
+
+
+def test_a_large_row_that_is_no_text_is_quarantined(tmp_path: Path) -> None:
+    broken = pa.array([b"ok", b"\xff" * 3000, b"fine"], pa.binary())
+    table = pa.table({"text": pa.Array.from_buffers(pa.string(), 3, broken.buffers())})
+    pq.write_table(table, tmp_path / "a.parquet")
+    read = ReadConfig(kind="parquet", paths=("a.parquet",), maximum_document_bytes=2000, too_large="cut")
+    documents, [gone] = run(read, tmp_path)
+    assert [row["text"] for row in documents] == ["ok", "fine"]
+    assert (gone["reason"], gone["detail"]) == ("read.bad_record", "a.parquet:2: field `text` is not UTF-8")
+
+
+HUGE = """
+import sys
+from pathlib import Path
+from stages.config import ReadConfig
+from stages.read import Origin, read_parts
+from stages.sources import expand_paths, shard_parts
+
+def kib(name):
+    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
+
+read = ReadConfig(kind=sys.argv[2], paths=(sys.argv[3],), maximum_document_bytes=1 << 20, shard_bytes=1 << 40, too_large=sys.argv[4])
+files = expand_paths(read, Path(sys.argv[1]))
+before = kib("VmRSS")
+for parts in shard_parts(files, read.kind, read.shard_bytes):
+    for batch in read_parts(parts, read.replaced(paths=()), Origin("web", None, None, None)):
+        for row in batch.dropped:
+            print(row["reason"], row["detail"], sep="\t")
+        for text in batch.documents["text"].to_pylist():
+            print("kept", len(text), sep="\t")
+print("grew", kib("VmHWM") - before, sep="\t")
+"""
+
+
+def huge_file(folder: Path, name: str, size: int) -> None:
+    """One record of `size` bytes, and where the kind has several a small one behind it."""
+    block = b"word " * (1 << 18)
+    parts = [block] * (size // len(block))
+    if name.startswith("a.jsonl"):
+        parts = [b'{"text": "', *parts, b'"}\n{"text": "small"}\n']
+    elif name == "a.warc.gz":
+        page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+        length = len(page) + sum(map(len, parts))
+        head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:a>\r\nWARC-Target-URI: http://a\r\nContent-Length: {length}\r\nContent-Type: application/http\r\n\r\n"
+        parts = [head.encode(), page, *parts, b"\r\n\r\n"]
+    opened: Any = {"gz": gzip.open, "zst": zstandard.open}.get(name.rsplit(".", 1)[-1], open)
+    with opened(folder / name, "wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize(
+    ("kind", "name", "too_large"),
+    [
+        ("jsonl", "a.jsonl", "drop"), ("jsonl", "a.jsonl.gz", "drop"), ("jsonl", "a.jsonl.zst", "cut"), ("warc", "a.warc.gz", "drop"),
+        ("html", "a.html", "drop"), ("text", "a.txt.zst", "drop"), ("text", "a.txt", "cut"), ("parquet", "a.parquet", "cut"),
+    ],
+)  # fmt: skip
+def test_a_record_of_200_megabytes_takes_no_memory(tmp_path: Path, kind: str, name: str, too_large: str) -> None:
+    size = (40 if kind == "parquet" else 200) << 20
+    if kind == "parquet":
+        rows = pa.table({"text": ["word " * (size // 5), "small"]})
+        pq.write_table(rows, tmp_path / name, row_group_size=1, compression="zstd", use_dictionary=False)
+        del rows
+    else:
+        huge_file(tmp_path, name, size)
+    script = [sys.executable, "-c", HUGE, str(tmp_path), kind, name, too_large]
+    done = subprocess.run(script, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *found, (_, grown) = (line.split("\t") for line in done.stdout.splitlines())
+    if (kind, too_large) == ("text", "cut"):
+        assert sum(int(length) for _, length in found) == size // (5 << 18) * (5 << 18)
+    else:
+        assert found[0][0] == "read.too_large"
+        assert "`maximum_document_bytes` is 1048576" in found[0][1]
+        assert found[1:] == ([["kept", "5"]] if kind in ("jsonl", "parquet") else [])
+    # A line that may be cut is held up to 128 MiB; pieces of text come in batches of 16 MiB, here also as strings; of one
+    # word repeated, a single read of packed bytes gives 64 MiB.
+    limit_mib = {("jsonl", "cut"): 300, ("text", "cut"): 150, ("warc", "drop"): 150}.get((kind, too_large), 60)
+    assert int(grown) < limit_mib << 10
 
 
 def test_what_cannot_be_cut_is_dropped_by_name(tmp_path: Path) -> None:

@@ -99,6 +99,15 @@ def test_a_damaged_member_costs_one_record_and_reading_goes_on_after_it(tmp_path
     assert f"@{len(members[0])}:" in dropped[0]["detail"]
 
 
+def test_a_response_without_an_address_costs_itself_alone(tmp_path: Path) -> None:
+    first, bad, last = (warc([(f"http://a.example/{n}", html(f"page {n}").encode(), "text/html")]) for n in range(3))
+    nameless = gzip.compress(gzip.decompress(bad).replace(b"WARC-Target-URI: http://a.example/1\r\n", b""))
+    (tmp_path / "a.warc.gz").write_bytes(first + nameless + last)
+    documents, [gone] = run(ReadConfig(kind="warc", paths=("*.warc.gz",)), tmp_path)
+    assert [row["url"] for row in documents] == ["http://a.example/0", "http://a.example/2"]
+    assert gone["reason"] == "read.bad_record"
+
+
 def test_pages_that_are_not_text_or_not_found_are_dropped_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "a.warc.gz").write_bytes(warc([("http://a.example/p", b"\x89PNG", "image/png")]))
     documents, dropped = run(ReadConfig(kind="warc", paths=("a.warc.gz",)), tmp_path)
