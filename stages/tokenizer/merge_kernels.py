@@ -142,7 +142,8 @@ def _applied(
                         beside[found, 0], beside[found, 1] = side, token
                         touched[found] = pair_number(keys, values, pairs, numbers, new_key)
                         lists[side, token] = heads[touched[found]]
-                        gains[side, token] = 0
+                        for column in range(columns):
+                            gains[side, token, column] = 0
                         found += 1
                     for column in range(columns):
                         gains[side, token, column] += rows[sequence, 2 + column]
