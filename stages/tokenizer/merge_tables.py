@@ -188,6 +188,15 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
 
 
 @njit(cache=True)
+def refused(tables: Tables, columns: Integer, numbers: np.ndarray, keys: np.ndarray):
+    """The tables with these pairs marked as refused."""
+    tables = with_room(tables, columns, numbers, keys.size)
+    for key in keys:
+        tables.ranks[pair_number(tables.keys, tables.values, tables.pairs, numbers, key)] = VETOED
+    return tables
+
+
+@njit(cache=True)
 def weight_of(counts: np.ndarray, pair: Integer, columns: Integer):
     total = np.int64(0)
     for column in range(columns):

@@ -77,6 +77,10 @@ class SequenceTable:
         self.size = int(_add(items, ends, counts, self.slots, self.hashes, self.rows, self.arena, self.size, numbers))
         return numbers
 
+    def find(self, items: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """[sequences] int32 numbers of sequences given as for `add`, -1 for those that are not held."""
+        return _find(items, ends, self.slots, self.rows, self.arena)
+
     @property
     def items(self) -> np.ndarray:
         """The items of all sequences."""
@@ -125,18 +129,16 @@ def hashed(items: np.ndarray, start: Integer, end: Integer):
 
 
 @njit(cache=True, inline="always")
-def found_or_added(
+def slot_found(
     items: np.ndarray,
     start: Integer,
     end: Integer,
     value: Integer,
     slots: np.ndarray,
-    hashes: np.ndarray,
     rows: np.ndarray,
     arena: np.ndarray,
-    size: Integer,
 ):
-    """(number, sequences now) of items[start:end], whose hash is `value`; there must be room."""
+    """(slot, number) of items[start:end], whose hash is `value`; an empty slot and -1 when it is not held."""
     mask = slots.size - 1
     place = np.int64(value) & mask
     tag = tagged(value, 0)
@@ -150,8 +152,39 @@ def found_or_added(
                 same = arena[first + step] == items[start + step]
                 step += 1
             if same:
-                return number, size
+                return place, number
         place = (place + 1) & mask
+    return place, np.int64(-1)
+
+
+@njit(cache=True)
+def _find(items: np.ndarray, ends: np.ndarray, slots: np.ndarray, rows: np.ndarray, arena: np.ndarray):
+    numbers = np.empty(ends.size, np.int32)
+    start = 0
+    for sequence in range(ends.size):
+        end = ends[sequence]
+        _, number = slot_found(items, start, end, hashed(items, start, end), slots, rows, arena)
+        numbers[sequence] = number
+        start = end
+    return numbers
+
+
+@njit(cache=True, inline="always")
+def found_or_added(
+    items: np.ndarray,
+    start: Integer,
+    end: Integer,
+    value: Integer,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+    rows: np.ndarray,
+    arena: np.ndarray,
+    size: Integer,
+):
+    """(number, sequences now) of items[start:end], whose hash is `value`; there must be room."""
+    place, number = slot_found(items, start, end, value, slots, rows, arena)
+    if number >= 0:
+        return number, size
     slots[place], hashes[size] = tagged(value, size), value
     first = rows[size, 0]
     for step in range(end - start):
