@@ -7,10 +7,10 @@ its bytes were reached by another cut, is merged at once, as every encoder would
 order of the sequences. Inherited merges are replayed first, in their order, and so are those of an earlier call that
 was stopped: `Progress`.
 
-How: each pair keeps a list of the sequences that hold it (some no longer do); a merge walks that list once, and the
-changed pairs of one merge are found by neighbour in dense arrays, so that hashing is done once a neighbour and merge
-and not once an occurrence. The heap is lazy: entries are corrected when they come up. Cost: 12 bytes a token and 50 a
-distinct pair; a sequence is scanned once for each merge in it.
+How: each pair keeps a list of the sequences that hold it (some no longer do); a merge walks that list once, with the
+next few sequences asked for ahead, and the changed pairs of one merge are found by neighbour in dense arrays, so that
+hashing is done once a neighbour and merge and not once an occurrence. The heap is lazy: entries are corrected when they
+come up. Cost: 8 bytes a token and 50 a distinct pair; a sequence is scanned once for each merge in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stages.tokenizer.merge_kernels import (
     known_or_noted,
     merge_slice,
 )
-from stages.tokenizer.merge_tables import FREE, MERGES, PAIRS, TOKENS, VETOED, Tables, counted, refused
+from stages.tokenizer.merge_tables import MERGES, PAIRS, TOKENS, VETOED, Tables, counted, refused
 
 UNBOUNDED = 1 << 40
 SLICE_MERGES = 512  # between two reports of progress
@@ -149,7 +149,7 @@ def merge(
     )
     replay = np.array([*inherited, *earlier], np.int32).reshape(-1, 3)
     numbers = np.zeros(8, np.int64)
-    numbers[TOKENS], numbers[FREE] = len(known), -1
+    numbers[TOKENS] = len(known)
     limits = np.array([rules.tokens, rules.minimum_count, rules.minimum_words, rules.maximum_words], np.int64)
     classes, quotas = np.array(rules.classes, np.int64), np.array(rules.quotas, np.int64)
     # Start, length and weights of a sequence are needed together: side by side they are one access to memory.
@@ -158,12 +158,14 @@ def merge(
     if reached is not None:
         chosen.by_class[:], chosen.by_column[:] = reached.by_class, reached.by_column
         tables = refused(tables, columns, numbers, reached.vetoed)
+    most_new = 2 * room + 8
     neighbours = Neighbours(
-        stamps=np.zeros((2, room + 1), np.int64),
-        lists=np.zeros((2, room + 1), np.int32),
-        gains=np.zeros((2, room + 1, columns), np.int64),
-        beside=np.zeros((2 * room + 8, 2), np.int32),
-        touched=np.zeros(2 * room + 8, np.int32),
+        places=np.zeros((2, room + 1), np.int64),
+        beside=np.zeros((most_new, 2), np.int32),
+        gains=np.zeros(most_new * columns, np.int64),
+        last=np.zeros(most_new, np.int32),
+        sizes=np.zeros(most_new, np.int32),
+        touched=np.zeros(most_new, np.int32),
     )
     ended = MORE
     while ended == MORE:

@@ -166,6 +166,17 @@ def driver(store: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def wait_for_another(store: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the training has kept how far it is once more, or is over."""
+
+    def kept() -> list[int]:
+        return [file.stat().st_mtime_ns for file in store.glob(f"tokenizer-*/{CHECKPOINT}")]
+
+    before = kept()
+    while kept() == before and process.poll() is None:
+        time.sleep(0.01)
+
+
 @pytest.mark.kill
 @pytest.mark.timeout(900)
 def test_killed_while_counting_and_training_the_rerun_gives_the_same_bytes(
@@ -179,11 +190,15 @@ def test_killed_while_counting_and_training_the_rerun_gives_the_same_bytes(
     moments = random.Random(seed)
     store = tmp_path / "killed"
     kills, in_training = 0, 0
-    for _ in range(12):
+    for number in range(12):
         process = driver(store)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(moments.uniform(0.05, 3.0))
+        if number % 2:
+            time.sleep(moments.uniform(0.05, 3.0))
+        else:  # while it trains, further in each time
+            wait_for_another(store, process)
+            time.sleep(moments.uniform(0.0, 0.2))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
