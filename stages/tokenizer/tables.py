@@ -19,6 +19,7 @@ FIRST_SLOTS = 1 << 12
 FIRST_BYTES = 1 << 16
 # Hash of a sequence: h ← (h ⊕ item) · HASH_FACTOR, as FNV-1a does, with a 64-bit odd factor; then its high bits.
 HASH_FACTOR = 0x9E3779B97F4A7C15
+NUMBER = 0xFFFFFFFF  # the part of a slot that is a sequence's number
 
 
 @dataclass
@@ -120,6 +121,12 @@ def tagged(value: Integer, number: Integer):
 
 
 @njit(cache=True, inline="always")
+def first_slot(slots: np.ndarray, value: Integer):
+    """Where the search for a hash begins."""
+    return np.int64(value) & (slots.size - 1)
+
+
+@njit(cache=True, inline="always")
 def hashed(items: np.ndarray, start: Integer, end: Integer):
     value = np.uint64(0)
     for place in range(start, end):
@@ -140,10 +147,10 @@ def slot_found(
 ):
     """(slot, number) of items[start:end], whose hash is `value`; an empty slot and -1 when it is not held."""
     mask = slots.size - 1
-    place = np.int64(value) & mask
+    place = first_slot(slots, value)
     tag = tagged(value, 0)
     while slots[place] >= 0:
-        number = slots[place] & 0xFFFFFFFF
+        number = slots[place] & NUMBER
         if slots[place] - number == tag:
             first = rows[number, 0]
             same = rows[number + 1, 0] - first == end - start
