@@ -111,7 +111,7 @@ class Counter:
 def count_texts(group: Group, texts: Iterable[bytes]) -> Iterator[Run]:
     """The runs of one group's texts, which are NFC in UTF-8."""
     counter = Counter(group)
-    for data, offsets in _batches(texts):
+    for data, offsets in batches(texts):
         counter.add(data, offsets)
         if counter.full:
             yield counter.run()
@@ -120,7 +120,8 @@ def count_texts(group: Group, texts: Iterable[bytes]) -> Iterator[Run]:
         yield counter.run()
 
 
-def _batches(texts: Iterable[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(texts: Iterable[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Texts as `Counter.add` takes them, not much more than `BATCH_BYTES` at once."""
     batch: list[bytes] = []
     size = 0
     for text in texts:
