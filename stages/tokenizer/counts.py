@@ -69,7 +69,7 @@ class Run:
 
 @dataclass
 class Counter:
-    """Counts texts of one group; `full` says when it is time to take a run and start anew."""
+    """Counts texts of one group; `are_full` says when it is time to take a run and start anew."""
 
     group: Group
     words: SequenceTable = field(default_factory=lambda: SequenceTable(np.uint8))
@@ -97,8 +97,9 @@ class Counter:
         words.size, phrases.size = (int(size) for size in sizes)
 
     @property
-    def full(self) -> bool:
-        return self.words.size >= RUN_WORDS or self.phrases.bounds[-1] >= RUN_PHRASE_WORDS
+    def phrase_words(self) -> int:
+        """Words in distinct phrases."""
+        return int(self.phrases.rows[self.phrases.size, 0])
 
     def run(self) -> Run:
         words, phrases = self.words, self.phrases
@@ -108,12 +109,18 @@ class Counter:
         )  # fmt: skip
 
 
+def are_full(counters: Iterable[Counter]) -> bool:
+    """Whether it is time to take a run of one of them."""
+    sizes = [(counter.words.size, counter.phrase_words) for counter in counters]
+    return sum(words for words, _ in sizes) >= RUN_WORDS or sum(words for _, words in sizes) >= RUN_PHRASE_WORDS
+
+
 def count_texts(group: Group, texts: Iterable[bytes]) -> Iterator[Run]:
     """The runs of one group's texts, which are NFC in UTF-8."""
     counter = Counter(group)
     for data, offsets in batches(texts):
         counter.add(data, offsets)
-        if counter.full:
+        if are_full([counter]):
             yield counter.run()
             counter = Counter(group)
     if counter.words.size:

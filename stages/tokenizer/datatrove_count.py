@@ -1,9 +1,10 @@
 """Counting inside a datatrove pipeline, on whatever executor it runs: each task leaves its runs in one folder.
 
 Contract: documents pass through unchanged; `language` and `domain` of their metadata (ours: `lang`) name their group.
-A task writes runs under its own rank, so that a task that is run again replaces what it wrote. What all tasks wrote is
-what `tokenizer.count` would have: `train_runs(lambda: map(read_run, run_files(folder)), plan)` adds the counts up and
-trains. Cost: that of `stages.tokenizer.counts`, and datatrove's own for each document.
+Memory is bounded as in `stages.tokenizer.counts`, for all groups together. A task writes runs under its own rank, so
+that a task that is run again replaces what it wrote. What all tasks wrote is what `tokenizer.count` would have:
+`train_runs(lambda: map(read_run, run_files(folder)), plan)` adds the counts up and trains. Cost: that of
+`stages.tokenizer.counts`, and datatrove's own for each document.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.batching import batched
 
 from pipeline.core.tokenizer import nfc
-from stages.tokenizer.counts import FOLDER, Counter, Group, batches, write_run
+from stages.tokenizer.counts import FOLDER, Counter, Group, are_full, batches, write_run
 
 if TYPE_CHECKING:
     from datatrove.data import Document
@@ -47,10 +48,10 @@ class CountStep(PipelineStep):
                 texts.setdefault(_group(document), []).append(nfc(document.text).encode())
             for group, own in texts.items():
                 for joined, offsets in batches(own):
-                    counter = counters.setdefault(group, Counter(group))
-                    counter.add(joined, offsets)
-                    if counter.full:
-                        written = self._write(rank, written, counters.pop(group))
+                    counters.setdefault(group, Counter(group)).add(joined, offsets)
+                    if are_full(counters.values()):
+                        largest = max(counters, key=lambda group: (counters[group].words.size, group))
+                        written = self._write(rank, written, counters.pop(largest))
             self.stat_update("total", value=len(batch))
             yield from batch
         for counter in counters.values():
