@@ -18,19 +18,20 @@ from pipeline.commands.plan import print_json
 from pipeline.commands.terminal import console, table
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, write_json
-from pipeline.core.tokenizer import Tokenizer
+from pipeline.core.tokenizer import FILE, Tokenizer
 from pipeline.layout import SPLIT, TOKENIZER
 from pipeline.recipe import open_curriculum
 from pipeline.report.tokenizer_report import REPORT
 from stages.split import heldout_documents
+from stages.tokenizer.bundled import ALL, BUNDLED, bundled_counter
 from stages.tokenizer.encoder import Encoder
-from stages.tokenizer.report import Sample, file_counter, tokenizer_report
+from stages.tokenizer.report import Count, Sample, file_counter, tokenizer_report
 
 COLUMNS = ("text", "lang", "domain")
 
 
 def report_tokenizer(
-    subject: Path, against: Sequence[Path], documents: Sequence[Path], overrides: Sequence[str], *, as_json: bool
+    subject: Path, against: Sequence[str], documents: Sequence[Path], overrides: Sequence[str], *, as_json: bool
 ) -> None:
     """Measure, keep, and show."""
     if subject.suffix == ".json" or subject.is_dir():
@@ -40,7 +41,7 @@ def report_tokenizer(
         graph = open_curriculum(subject, overrides).graph
         encoder, kept = Encoder.of(Tokenizer.load(graph.node(TOKENIZER).folder)), graph.store / REPORT
         samples = _given(documents, subject) if documents else _held_out(graph.node(SPLIT).folder)
-    others = {_name(path, against): file_counter(path) for path in against}
+    others = _others(against)
     report = tokenizer_report("this tokenizer", encoder, others, samples)
     if kept is not None:
         write_json(kept, report)
@@ -52,9 +53,17 @@ def report_tokenizer(
         console.print(f"kept for `seodang report`: [bold]{kept}[/bold]", soft_wrap=True)
 
 
+def _others(against: Sequence[str]) -> dict[str, Count]:
+    """Files by a short name, bundled vocabularies by theirs; a file of such a name comes first."""
+    files = [Path(given) for given in against if given not in (*BUNDLED, ALL) or Path(given).exists()]
+    named = [name for name in BUNDLED if name in against or ALL in against]
+    counters = {_name(path, files): file_counter(path) for path in files}
+    return counters | {name: bundled_counter(name) for name in named if name not in counters}
+
+
 def _name(path: Path, against: Sequence[Path]) -> str:
     """Short, but never the same for two of them."""
-    short = path.parent.name if path.name == "tokenizer.json" else path.name
+    short = path.parent.name if path.name == FILE else path.name
     same = [other for other in against if short in (other.name, other.parent.name)]
     return short if len(same) == 1 and short else str(path)
 

@@ -98,7 +98,12 @@ def tokenizer_extend(
 def tokenizer_report(
     subject: Annotated[Path, typer.Argument(metavar="CONFIG", help="The curriculum file, or a tokenizer.json.")],
     against: Annotated[
-        list[Path] | None, typer.Option("--against", metavar="FILE", help="Another tokenizer.json to stand beside it.")
+        list[str] | None,
+        typer.Option(
+            "--against",
+            metavar="FILE",
+            help="Another tokenizer.json to stand beside it, or cl100k, o200k, voyage3, public (all three).",
+        ),
     ] = None,
     documents: Annotated[
         list[Path] | None,
@@ -109,7 +114,7 @@ def tokenizer_report(
 ) -> None:
     """Bytes per token and fertility by language and domain, frequent superwords, tokens never used.
 
-    Example: seodang tokenizer report configs/quickstart.yaml --against other/tokenizer.json
+    Example: seodang tokenizer report configs/quickstart.yaml --against other/tokenizer.json --against public
     """
     from pipeline.commands.tokenizer_report import report_tokenizer
 

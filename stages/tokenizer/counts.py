@@ -19,14 +19,16 @@ from numba import njit
 
 from pipeline.core.errors import InputError
 from pipeline.core.files import PARTIAL, atomic_path
+from stages.tokenizer.prefetch import prefetch
 from stages.tokenizer.scanner import LETTER, character, character_classes, scan
-from stages.tokenizer.tables import HASH_FACTOR, Integer, SequenceTable, found_or_added
+from stages.tokenizer.tables import HASH_FACTOR, NUMBER, Integer, SequenceTable, first_slot, found_or_added
 
 FOLDER = "counts"
 BATCH_BYTES = 1 << 20  # scanned at once; tables make room for as many new words as a batch may have
 RUN_WORDS = 4_000_000  # distinct, about 120 MB
 RUN_PHRASE_WORDS = 32_000_000  # words in distinct phrases, about 300 MB
 GROUP = b"seodang.group"
+AHEAD = 4  # words that are asked for before they are needed, for each of three accesses
 CODE = "code"  # the domain of source code
 
 
@@ -67,7 +69,7 @@ class Run:
 
 @dataclass
 class Counter:
-    """Counts texts of one group; `full` says when it is time to take a run and start anew."""
+    """Counts texts of one group; `are_full` says when it is time to take a run and start anew."""
 
     group: Group
     words: SequenceTable = field(default_factory=lambda: SequenceTable(np.uint8))
@@ -85,16 +87,19 @@ class Counter:
         self.words.make_room(room, data.size)
         self.phrases.make_room(ends.size, room)
         words, phrases = self.words, self.phrases
+        start = int(offsets[0])
+        cut = _cut(data, ends, start, character_classes(), room)
         sizes = _count(
-            data, ends, int(offsets[0]), character_classes(), np.empty(room, np.int32),
+            data, start, *cut,
             words.slots, words.hashes, words.rows, words.arena, words.size,
             phrases.slots, phrases.hashes, phrases.rows, phrases.arena, phrases.size,
         )  # fmt: skip
         words.size, phrases.size = (int(size) for size in sizes)
 
     @property
-    def full(self) -> bool:
-        return self.words.size >= RUN_WORDS or self.phrases.bounds[-1] >= RUN_PHRASE_WORDS
+    def phrase_words(self) -> int:
+        """Words in distinct phrases."""
+        return int(self.phrases.rows[self.phrases.size, 0])
 
     def run(self) -> Run:
         words, phrases = self.words, self.phrases
@@ -104,19 +109,26 @@ class Counter:
         )  # fmt: skip
 
 
+def are_full(counters: Iterable[Counter]) -> bool:
+    """Whether it is time to take a run of one of them."""
+    sizes = [(counter.words.size, counter.phrase_words) for counter in counters]
+    return sum(words for words, _ in sizes) >= RUN_WORDS or sum(words for _, words in sizes) >= RUN_PHRASE_WORDS
+
+
 def count_texts(group: Group, texts: Iterable[bytes]) -> Iterator[Run]:
     """The runs of one group's texts, which are NFC in UTF-8."""
     counter = Counter(group)
-    for data, offsets in _batches(texts):
+    for data, offsets in batches(texts):
         counter.add(data, offsets)
-        if counter.full:
+        if are_full([counter]):
             yield counter.run()
             counter = Counter(group)
     if counter.words.size:
         yield counter.run()
 
 
-def _batches(texts: Iterable[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(texts: Iterable[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Texts as `Counter.add` takes them, not much more than `BATCH_BYTES` at once."""
     batch: list[bytes] = []
     size = 0
     for text in texts:
@@ -204,12 +216,43 @@ def _word_room(data: np.ndarray, ends: np.ndarray):
 
 
 @njit(cache=True)
+def _cut(data: np.ndarray, chunk_ends: np.ndarray, start: Integer, classes: np.ndarray, room: Integer):
+    """(end and hash of each word, words and hash of each chunk)."""
+    word_ends, word_values = np.empty(room, np.int64), np.empty(room, np.uint64)
+    chunk_words, chunk_values = np.empty(chunk_ends.size, np.int64), np.empty(chunk_ends.size, np.uint64)
+    words = 0
+    for chunk in range(chunk_ends.size):
+        end = chunk_ends[chunk]
+        held = 0
+        chunk_value = np.uint64(0)
+        while start < end:
+            value, stop = np.uint64(0), start
+            while stop < end:
+                # Of the chunks with a space inside, only words go on with a letter behind it; others are white space.
+                inside = data[stop] == 32 and start < stop < end - 1
+                if inside and (held > 0 or classes[character(data, stop + 1)[0]] == LETTER):
+                    break
+                value = (value ^ np.uint64(data[stop])) * np.uint64(HASH_FACTOR)
+                value ^= value >> np.uint64(32)
+                stop += 1
+            word_ends[words], word_values[words] = stop, value
+            words += 1
+            held += 1
+            chunk_value = (chunk_value ^ value) * np.uint64(HASH_FACTOR)
+            chunk_value ^= chunk_value >> np.uint64(29)
+            start = stop
+        chunk_words[chunk], chunk_values[chunk] = held, chunk_value
+    return word_ends[:words], word_values[:words], chunk_words, chunk_values
+
+
+@njit(cache=True)
 def _count(
     data: np.ndarray,
-    chunk_ends: np.ndarray,
     start: Integer,
-    classes: np.ndarray,
-    numbers: np.ndarray,
+    word_ends: np.ndarray,
+    word_values: np.ndarray,
+    chunk_words: np.ndarray,
+    chunk_values: np.ndarray,
     word_slots: np.ndarray,
     word_hashes: np.ndarray,
     word_rows: np.ndarray,
@@ -222,32 +265,33 @@ def _count(
     phrases: Integer,
 ):
     """Count the chunks; returns how many distinct words and phrases there are now."""
-    for chunk in range(chunk_ends.size):
-        end = chunk_ends[chunk]
-        held = 0
-        phrase_value = np.uint64(0)
-        while start < end:
-            value, stop = np.uint64(0), start
-            while stop < end:
-                # Of the chunks with a space inside, only words go on with a letter behind it; others are white space.
-                inside = data[stop] == 32 and start < stop < end - 1
-                if inside and (held > 0 or classes[character(data, stop + 1)[0]] == LETTER):
-                    break
-                value = (value ^ np.uint64(data[stop])) * np.uint64(HASH_FACTOR)
-                value ^= value >> np.uint64(32)
-                stop += 1
-            number, words = found_or_added(
-                data, start, stop, value, word_slots, word_hashes, word_rows, word_arena, words
-            )
-            word_rows[number, 1] += 1
-            numbers[held] = number
-            held += 1
-            phrase_value = (phrase_value ^ value) * np.uint64(HASH_FACTOR)
-            phrase_value ^= phrase_value >> np.uint64(29)
-            start = stop
-        if held > 1:
+    numbers = np.empty(word_ends.size, np.int32)
+    for word in range(word_ends.size):
+        if word + 3 * AHEAD < word_ends.size:
+            prefetch(word_slots, first_slot(word_slots, word_values[word + 3 * AHEAD]))
+            number = word_slots[first_slot(word_slots, word_values[word + 2 * AHEAD])]
+            if number >= 0:  # the word's own, most of the time
+                prefetch(word_rows, (number & NUMBER) * 2)
+            number = word_slots[first_slot(word_slots, word_values[word + AHEAD])]
+            if number >= 0:
+                prefetch(word_arena, word_rows[number & NUMBER, 0])
+        end = word_ends[word]
+        number, words = found_or_added(
+            data, start, end, word_values[word], word_slots, word_hashes, word_rows, word_arena, words
+        )
+        word_rows[number, 1] += 1
+        numbers[word] = number
+        start = end
+    first = 0
+    for chunk in range(chunk_words.size):
+        if chunk + AHEAD < chunk_words.size and chunk_words[chunk + AHEAD] > 1:
+            prefetch(phrase_slots, first_slot(phrase_slots, chunk_values[chunk + AHEAD]))
+        last = first + chunk_words[chunk]
+        if chunk_words[chunk] > 1:
             number, phrases = found_or_added(
-                numbers, 0, held, phrase_value, phrase_slots, phrase_hashes, phrase_rows, phrase_arena, phrases
-            )
+                numbers, first, last, chunk_values[chunk], phrase_slots, phrase_hashes, phrase_rows, phrase_arena,
+                phrases,
+            )  # fmt: skip
             phrase_rows[number, 1] += 1
+        first = last
     return words, phrases

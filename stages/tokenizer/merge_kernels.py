@@ -13,18 +13,20 @@ import numpy as np
 from numba import njit
 
 from stages.tokenizer.merge_tables import (
-    ENTRIES,
-    FREE,
     HEAP,
+    LISTED,
     MERGES,
     OPEN,
     REPLAYED,
+    SEGMENT,
     STEP,
     TOKENS,
     VETOED,
     Tables,
+    first_slot,
     grown,
-    longer_entries,
+    lists_with_room,
+    longer_records,
     pair_key,
     pair_number,
     pop,
@@ -33,21 +35,27 @@ from stages.tokenizer.merge_tables import (
     weight_of,
     with_room,
 )
+from stages.tokenizer.prefetch import prefetch
 from stages.tokenizer.tables import Integer
 
 HASH_BASE = 0x9E3779B97F4A7C15  # of a token's bytes, a polynomial modulo 2^64; any large odd number
 WORDS, START_INSIDE, END_INSIDE, START_SPACE, END_SPACE = range(5)  # columns of a token's traits
+AHEAD = 4  # sequences of a list, and pairs, that are asked for before they are needed
 MORE, DONE, DRY = range(3)  # how a slice ended
 
 
 class Neighbours(NamedTuple):
-    """What one merge does to the tokens before (0) and behind (1) the merged pair, by token."""
+    """What one merge does: N new pairs, by the token before (0) or behind (1) the merged pair.
 
-    stamps: np.ndarray  # [2, tokens] int64 step that the rest belongs to
-    lists: np.ndarray  # [2, tokens] int32 list of the new pair
-    gains: np.ndarray  # [2, tokens, C] int64 what the new pair gains and the old one loses
-    beside: np.ndarray  # [pairs, 2] int32 (side, token) of each new pair
-    touched: np.ndarray  # [pairs] int32 the new pairs
+    By token there is only where a new pair's own stand, which are close together.
+    """
+
+    places: np.ndarray  # [2, tokens] int64 step << 32 | place among the new pairs
+    beside: np.ndarray  # [N, 2] int32 (side, token)
+    gains: np.ndarray  # [N * C] int64 what the new pair gains and the old one loses
+    last: np.ndarray  # [N] int32 the sequence that was listed last
+    sizes: np.ndarray  # [N] int32 sequences to list; then the place in the lists for the next one, or -1
+    touched: np.ndarray  # [N] int32 number of the pair
 
 
 class Vocabulary(NamedTuple):
@@ -78,104 +86,131 @@ def _applied(
     columns: Integer,
     tables: Tables,
     neighbours: Neighbours,
+    records: np.ndarray,
     numbers: np.ndarray,
     merged_pair: Integer,
     left: Integer,
     right: Integer,
     result: Integer,
 ):
-    """Merge one pair everywhere. Returns the entries (they may have grown) and how many pairs gained weight."""
+    """Merge one pair everywhere. `records` is [R, 2] int32 (new pair, sequence), overwritten.
+
+    Returns the lists and the records (they may have grown) and how many pairs gained weight."""
     keys, values, pairs, counts, heads = tables.keys, tables.values, tables.pairs, tables.counts, tables.heads
-    entries = tables.entries
-    stamps, lists, gains, beside, touched = neighbours
+    places, beside, gains, last, sizes, touched = neighbours
+    lists = tables.lists
     numbers[STEP] += 1
-    step, free, used, found = numbers[STEP], numbers[FREE], numbers[ENTRIES], 0
-    doubled = np.int32(-1)  # the pair (result, result), which may come up on both sides
-    entry = heads[merged_pair]
+    step = numbers[STEP]
+    found, recorded = 0, 0
+    doubled = -1  # the new pair (result, result), which may come up on both sides
+    segment = heads[merged_pair]
     heads[merged_pair] = -1
-    while entry >= 0:
-        sequence, following = entries[entry, 0], entries[entry, 1]
-        entries[entry, 1] = free
-        free, entry = entry, following
-        start = rows[sequence, 0]
-        end = start + rows[sequence, 1]
-        place = start
-        while place + 1 < end and not (token_ids[place] == left and token_ids[place + 1] == right):
-            place += 1
-        if place + 1 >= end:
-            continue
-        if used + 2 * (end - start) > entries.shape[0]:
-            entries = longer_entries(entries, used + (used >> 1) + 2 * (end - start))
-        written, fresh = place, False
-        while place < end:
-            if not (token_ids[place] == left and place + 1 < end and token_ids[place + 1] == right):
-                token_ids[written] = token_ids[place]
-                written, place, fresh = written + 1, place + 1, False
+    while segment != -1:
+        if segment < 0:
+            first, size = 0, 1
+        else:
+            first, size = segment + SEGMENT, lists[segment]
+        for at in range(first, first + size):
+            sequence = lists[at] if segment >= 0 else -2 - segment
+            if at + 2 * AHEAD < first + size:
+                prefetch(rows, np.int64(lists[at + 2 * AHEAD]) * rows.shape[1])
+                prefetch(token_ids, rows[lists[at + AHEAD], 0])
+            start = rows[sequence, 0]
+            end = start + rows[sequence, 1]
+            place = start
+            while place + 1 < end and not (token_ids[place] == left and token_ids[place + 1] == right):
+                place += 1
+            if place + 1 >= end:
                 continue
-            for side in range(2):
-                if side == 0:  # what stands before it
-                    if written == start:
-                        continue
-                    token = token_ids[written - 1]
-                else:  # what stands behind it, unless that is merged next
-                    if place + 2 >= end:
-                        continue
-                    token = token_ids[place + 2]
-                    if token == left and place + 3 < end and token_ids[place + 3] == right:
-                        continue
-                if token == result:
-                    if side == 1:
-                        key = pair_key(right, result)
-                    else:  # merged just before, as (right, left); or the same bytes by another cut
-                        key = pair_key(right, left) if fresh else pair_key(result, left)
-                    old = pair_number(keys, values, pairs, numbers, key)
-                    if doubled < 0:
-                        doubled = pair_number(keys, values, pairs, numbers, pair_key(result, result))
-                    for column in range(columns):
-                        counts[old * columns + column] -= rows[sequence, 2 + column]
-                        counts[doubled * columns + column] += rows[sequence, 2 + column]
-                    head = heads[doubled]
-                else:
-                    if stamps[side, token] != step:
-                        stamps[side, token] = step
-                        new_key = pair_key(token, result) if side == 0 else pair_key(result, token)
-                        beside[found, 0], beside[found, 1] = side, token
-                        touched[found] = pair_number(keys, values, pairs, numbers, new_key)
-                        lists[side, token] = heads[touched[found]]
-                        gains[side, token] = 0
-                        found += 1
-                    for column in range(columns):
-                        gains[side, token, column] += rows[sequence, 2 + column]
-                    head = lists[side, token]
-                if head < 0 or entries[head, 0] != sequence:
-                    if free >= 0:
-                        spare, free = free, entries[free, 1]
-                    else:
-                        spare = used
-                        used += 1
-                    entries[spare, 0], entries[spare, 1] = sequence, head
+            if recorded + 2 * (end - start) > records.shape[0]:
+                records = longer_records(records, 2 * records.shape[0] + 2 * (end - start))
+            written, fresh = place, False
+            while place < end:
+                if not (token_ids[place] == left and place + 1 < end and token_ids[place + 1] == right):
+                    token_ids[written] = token_ids[place]
+                    written, place, fresh = written + 1, place + 1, False
+                    continue
+                for side in range(2):
+                    if side == 0:  # what stands before it
+                        if written == start:
+                            continue
+                        token = token_ids[written - 1]
+                    else:  # what stands behind it, unless that is merged next
+                        if place + 2 >= end:
+                            continue
+                        token = token_ids[place + 2]
+                        if token == left and place + 3 < end and token_ids[place + 3] == right:
+                            continue
                     if token == result:
-                        heads[doubled] = spare
+                        if side == 1:
+                            key = pair_key(right, result)
+                        else:  # merged just before, as (right, left); or the same bytes by another cut
+                            key = pair_key(right, left) if fresh else pair_key(result, left)
+                        old = pair_number(keys, values, pairs, numbers, key)
+                        for column in range(columns):
+                            counts[old * columns + column] -= rows[sequence, 2 + column]
+                        new = doubled
                     else:
-                        lists[side, token] = spare
-            token_ids[written] = result
-            written, place, fresh = written + 1, place + 2, True
-        rows[sequence, 1] = written - start
-    for one in range(found):
-        side, token, new = beside[one, 0], beside[one, 1], touched[one]
-        old_key = pair_key(token, left) if side == 0 else pair_key(right, token)
-        old = pair_number(keys, values, pairs, numbers, old_key)
-        heads[new] = lists[side, token]
+                        known = places[side, token]
+                        new = known & 0xFFFFFFFF if known >> 32 == step else -1
+                    if new < 0:
+                        new = found
+                        found += 1
+                        if token == result:
+                            doubled = new
+                        else:
+                            places[side, token] = step << 32 | new
+                        beside[new, 0], beside[new, 1] = side, token
+                        last[new], sizes[new] = -1, 0
+                        for column in range(columns):
+                            gains[new * columns + column] = 0
+                    for column in range(columns):
+                        gains[new * columns + column] += rows[sequence, 2 + column]
+                    if last[new] != sequence:
+                        last[new] = sequence
+                        sizes[new] += 1
+                        records[recorded, 0], records[recorded, 1] = new, sequence
+                        recorded += 1
+                token_ids[written] = result
+                written, place, fresh = written + 1, place + 2, True
+            rows[sequence, 1] = written - start
+        segment = lists[segment + 1] if segment >= 0 else -1
+    lists = lists_with_room(lists, heads, numbers, recorded + SEGMENT * found)
+    used = numbers[LISTED]
+    for new in range(found):
+        if new + AHEAD < found:
+            token = beside[new + AHEAD, 1]
+            is_before = beside[new + AHEAD, 0] == 0
+            prefetch(keys, first_slot(keys, pair_key(token, result) if is_before else pair_key(result, token)))
+            prefetch(keys, first_slot(keys, pair_key(token, left) if is_before else pair_key(right, token)))
+        side, token = beside[new, 0], beside[new, 1]
+        pair = pair_number(
+            keys, values, pairs, numbers, pair_key(token, result) if side == 0 else pair_key(result, token)
+        )
+        touched[new] = pair
         for column in range(columns):
-            counts[old * columns + column] -= gains[side, token, column]
-            counts[new * columns + column] += gains[side, token, column]
-    if doubled >= 0:
-        touched[found] = doubled
-        found += 1
+            counts[pair * columns + column] += gains[new * columns + column]
+        if new != doubled:
+            old = pair_number(
+                keys, values, pairs, numbers, pair_key(token, left) if side == 0 else pair_key(right, token)
+            )
+            for column in range(columns):
+                counts[old * columns + column] -= gains[new * columns + column]
+        if sizes[new] == 1 and heads[pair] == -1:
+            heads[pair], sizes[new] = -2 - last[new], -1
+        else:
+            lists[used], lists[used + 1] = sizes[new], heads[pair]
+            heads[pair] = used
+            used, sizes[new] = used + SEGMENT + sizes[new], used + SEGMENT
+    for record in range(recorded):
+        new = records[record, 0]
+        if sizes[new] >= 0:
+            lists[sizes[new]] = records[record, 1]
+            sizes[new] += 1
     for column in range(columns):
         counts[merged_pair * columns + column] = 0
-    numbers[FREE], numbers[ENTRIES] = free, used
-    return entries, found
+    numbers[LISTED] = used
+    return lists, records, found
 
 
 @njit(cache=True)
@@ -257,6 +292,7 @@ def merge_slice(
     room = 2 * vocabulary.hashes.size + 8  # pairs that one merge can make
     class_weights = np.empty(quotas.size, np.int64)
     pending = np.empty(64, np.int32)  # merged pairs that came up again
+    records = np.empty((1 << 12, 2), np.int32)
     last = numbers[MERGES] + merges
     while numbers[MERGES] < last:
         if numbers[MERGES] == chosen.lefts.size:
@@ -313,12 +349,12 @@ def merge_slice(
             pending[first] = pending[waiting]
             rank = tables.ranks[pair]
             chosen.counts[rank] += weight_of(tables.counts, pair, columns)
-            entries, gained = _applied(
-                token_ids, rows, columns, tables, neighbours, numbers, pair, chosen.lefts[rank], chosen.rights[rank],
-                chosen.results[rank],
+            lists, records, gained = _applied(
+                token_ids, rows, columns, tables, neighbours, records, numbers, pair, chosen.lefts[rank],
+                chosen.rights[rank], chosen.results[rank],
             )  # fmt: skip
             tables = Tables(
-                tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks, entries,
+                tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks, lists,
                 tables.heap_counts, tables.heap_pairs,
             )  # fmt: skip
             for place in range(gained):

@@ -2,7 +2,9 @@
 
 Contract: a pair's number is its place in `pairs`, by first appearance, and is found by its key through an open hash
 table. The heap holds (weight, pair), highest weight first, among equals the smaller (left id, right id); weights change
-without it, and who takes an entry compares. Lists of sequences are chains of entries, some outdated. Growing copies.
+without it, and who takes an entry compares. A list of sequences, some outdated, is a chain of segments in `lists`: how
+many it holds, where the next is, and the sequences side by side; a reference to a list is a place there, -1 for none,
+or -2 - sequence for one that stands alone and needs no segment. Growing copies, and leaves behind what is not used.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from numba import njit
 from stages.tokenizer.tables import Integer
 
 OPEN, VETOED = -1, -2  # in `ranks`; from 0 on: merged
+SEGMENT = 2  # what stands before the sequences of a segment
 FEW = 512  # reserved ids and single bytes, and some more
-PAIRS, HEAP, FREE, ENTRIES, TOKENS, MERGES, REPLAYED, STEP = range(8)  # places in `numbers`
+PAIRS, HEAP, LISTED, TOKENS, MERGES, REPLAYED, STEP = range(7)  # places in `numbers`
 
 
 class Tables(NamedTuple):
@@ -26,17 +29,23 @@ class Tables(NamedTuple):
     values: np.ndarray  # [slots] int32 number of the pair
     pairs: np.ndarray  # [pairs] int64 key
     counts: np.ndarray  # [pairs * C] int64
-    heads: np.ndarray  # [pairs] int32 first entry of the pair's list
+    heads: np.ndarray  # [pairs] int32 reference to the pair's list
     ranks: np.ndarray  # [pairs] int32
-    entries: np.ndarray  # [entries, 2] int32 sequence and next entry of the list
+    lists: np.ndarray  # int32
     heap_counts: np.ndarray  # int64
     heap_pairs: np.ndarray  # int32
+
+
+@njit(cache=True, inline="always")
+def first_slot(keys: np.ndarray, key: Integer):
+    """Where the search for a key begins."""
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (keys.size - 1)
 
 
 @njit(cache=True)
 def slot_of(keys: np.ndarray, key: Integer):
     mask = keys.size - 1
-    place = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+    place = first_slot(keys, key)
     while keys[place] != -1 and keys[place] != key:
         place = (place + 1) & mask
     return place
@@ -50,9 +59,36 @@ def grown(array: np.ndarray, size: Integer, fill: Integer):
 
 
 @njit(cache=True)
-def longer_entries(entries: np.ndarray, size: Integer):
+def longer_records(records: np.ndarray, size: Integer):
     longer = np.empty((size, 2), np.int32)
-    longer[: entries.shape[0]] = entries
+    longer[: records.shape[0]] = records
+    return longer
+
+
+@njit(cache=True)
+def lists_with_room(lists: np.ndarray, heads: np.ndarray, numbers: np.ndarray, more: Integer):
+    """The lists with room for `more`; when they must grow, only segments that a pair still has are taken along."""
+    if numbers[LISTED] + more <= lists.size:
+        return lists
+    live = 0
+    for pair in range(numbers[PAIRS]):
+        segment = heads[pair]
+        while segment >= 0:
+            live += lists[segment] + SEGMENT
+            segment = lists[segment + 1]
+    longer = np.empty(max(lists.size, live + (live >> 1) + more), np.int32)
+    used = 0
+    for pair in range(numbers[PAIRS]):
+        segment, before = heads[pair], -1
+        while segment >= 0:
+            size = lists[segment] + SEGMENT
+            longer[used : used + size] = lists[segment : segment + size]
+            if before < 0:
+                heads[pair] = used
+            else:
+                longer[before + 1] = used
+            before, segment, used = used, lists[segment + 1], used + size
+    numbers[LISTED] = used
     return longer
 
 
@@ -84,7 +120,7 @@ def with_room(tables: Tables, columns: Integer, numbers: np.ndarray, more: Integ
     if numbers[HEAP] + more > heap_counts.size:
         size = 2 * heap_counts.size + more
         heap_counts, heap_pairs = grown(heap_counts, size, 0), grown(heap_pairs, size, 0)
-    return Tables(keys, values, known, counts, heads, ranks, tables.entries, heap_counts, heap_pairs)
+    return Tables(keys, values, known, counts, heads, ranks, tables.lists, heap_counts, heap_pairs)
 
 
 @njit(cache=True)
@@ -149,12 +185,12 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
         np.zeros((1 << 14) * columns, np.int64),
         np.full(1 << 14, -1, np.int32),
         np.full(1 << 14, OPEN, np.int32),
-        np.zeros((max(token_ids.size, 16), 2), np.int32),
+        np.empty(0, np.int32),
         np.zeros(1 << 14, np.int64),
         np.zeros(1 << 14, np.int32),
     )
     few = np.full((FEW, FEW), -1, np.int32)  # pairs of the smallest ids, found without hashing
-    entries = 0
+    found = np.empty(token_ids.size, np.int32)  # the pair that begins at each place
     for sequence in range(rows.shape[0]):
         length = rows[sequence, 1]
         if numbers[PAIRS] + length > tables.pairs.size or 2 * (numbers[PAIRS] + length) > tables.keys.size:
@@ -169,14 +205,14 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
                 pair = pair_number(tables.keys, tables.values, tables.pairs, numbers, pair_key(left, right))
                 if left < FEW and right < FEW:
                     few[left, right] = pair
+            found[place] = pair
             for column in range(columns):
                 tables.counts[pair * columns + column] += rows[sequence, 2 + column]
-            head = tables.heads[pair]
-            if head < 0 or tables.entries[head, 0] != sequence:
-                tables.entries[entries, 0], tables.entries[entries, 1] = sequence, head
-                tables.heads[pair] = entries
-                entries += 1
-    numbers[ENTRIES] = entries
+    lists = _listed(found, rows, numbers, tables.heads)
+    tables = Tables(
+        tables.keys, tables.values, tables.pairs, tables.counts, tables.heads, tables.ranks, lists,
+        tables.heap_counts, tables.heap_pairs,
+    )  # fmt: skip
     tables = with_room(tables, columns, numbers, numbers[PAIRS])
     for pair in range(numbers[PAIRS]):
         push(
@@ -184,6 +220,49 @@ def counted(token_ids: np.ndarray, rows: np.ndarray, columns: Integer, numbers: 
             tables.pairs,
         )  # fmt: skip
         numbers[HEAP] += 1
+    return tables
+
+
+@njit(cache=True)
+def _listed(found: np.ndarray, rows: np.ndarray, numbers: np.ndarray, heads: np.ndarray):
+    """The lists of all pairs, with `heads` set."""
+    pairs = numbers[PAIRS]
+    last, sizes = np.full(pairs, -1, np.int32), np.zeros(pairs, np.int32)
+    for sequence in range(rows.shape[0]):
+        for place in range(rows[sequence, 0], rows[sequence, 0] + rows[sequence, 1] - 1):
+            pair = found[place]
+            if last[pair] != sequence:
+                last[pair] = sequence
+                sizes[pair] += 1
+    used = 0
+    for pair in range(pairs):
+        used += sizes[pair] + SEGMENT if sizes[pair] > 1 else 0
+    lists = np.empty(used + (used >> 2), np.int32)
+    used = 0
+    for pair in range(pairs):
+        if sizes[pair] > 1:
+            heads[pair], lists[used], lists[used + 1] = used, sizes[pair], -1
+            used += sizes[pair] + SEGMENT
+        elif sizes[pair] == 1:
+            heads[pair] = -2 - last[pair]
+        last[pair], sizes[pair] = -1, 0
+    numbers[LISTED] = used
+    for sequence in range(rows.shape[0]):
+        for place in range(rows[sequence, 0], rows[sequence, 0] + rows[sequence, 1] - 1):
+            pair = found[place]
+            if heads[pair] >= 0 and last[pair] != sequence:
+                last[pair] = sequence
+                lists[heads[pair] + SEGMENT + sizes[pair]] = sequence
+                sizes[pair] += 1
+    return lists
+
+
+@njit(cache=True)
+def refused(tables: Tables, columns: Integer, numbers: np.ndarray, keys: np.ndarray):
+    """The tables with these pairs marked as refused."""
+    tables = with_room(tables, columns, numbers, keys.size)
+    for key in keys:
+        tables.ranks[pair_number(tables.keys, tables.values, tables.pairs, numbers, key)] = VETOED
     return tables
 
 

@@ -3,14 +3,14 @@
 A phrase counts for `ko` when it holds Hangul, for `en` when it stands without Hangul in a Korean document, for `code`
 in source code, else for its document's language. Contract: phrases are cut between two tokens that stand beside each
 other less than `minimum_count` times in the whole text: what would be merged across such a place is not more frequent.
-The neighbours are counted in a table of fixed size, where different pairs may share a place: a place is then cut too
-late, never too early. So what is kept depends on the counts alone, and only this is in memory. Cost: about 30 ns a
-word and pass.
+A word that was dropped as too rare cuts its phrase too. The neighbours are counted in a table of fixed size, where
+different pairs may share a place: a place is then cut too late, never too early. So what is kept depends on the counts
+alone, and only this is in memory. Cost: about 30 ns a word and pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,28 +19,12 @@ from numba import njit
 from stages.tokenizer.counts import CODE, Group, Run
 from stages.tokenizer.merging import Sequences
 from stages.tokenizer.tables import Integer, SequenceTable
-
-Runs = Callable[[], Iterator[Run]]
+from stages.tokenizer.words import Runs, Words
 
 ENGLISH, KOREAN, OTHERS = "en", "ko", "other"
 MOST_COLUMNS = 8  # languages that are weighed apart; the smaller ones share one
 NEIGHBOUR_SLOTS = 1 << 24  # 128 MiB
 MOST_POSITIONS = 48_000_000  # tokens in memory, at 20 to 40 bytes each
-
-
-@dataclass(frozen=True)
-class Words:
-    """All distinct words, and their tokens after stage 1.
-
-    Attributes:
-        table: The words; a word's number is its sequence's.
-        sequences: Their tokens.
-        hangul: [words] bool whether they hold a Korean letter.
-    """
-
-    table: SequenceTable
-    sequences: Sequences
-    hangul: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -121,35 +105,9 @@ def phrase_sequences(
     return Sequences(table.items, bounds[:-1].copy(), np.diff(bounds).astype(np.int32), table.weights)
 
 
-def hangul_words(table: SequenceTable) -> np.ndarray:
-    """[words] bool: which words hold a Hangul syllable or letter."""
-    return _hangul(table.items, table.bounds)
-
-
 def _numbers(run: Run, words: Words) -> np.ndarray:
-    """[run's words] int32 their numbers among all words."""
-    none = np.zeros((run.word_counts.size, words.table.columns), np.int64)
-    return words.table.add(run.word_bytes, run.word_bounds[1:], none)
-
-
-@njit(cache=True)
-def _hangul(data: np.ndarray, bounds: np.ndarray):
-    """UTF-8 of U+1100-11FF is E1 84-87, of U+3130-318F E3 84 B0 - E3 86 8F, of U+AC00-D7A3 EA B0 80 - ED 9E A3."""
-    found = np.zeros(bounds.size - 1, np.bool_)
-    for word in range(found.size):
-        for place in range(bounds[word], bounds[word + 1] - 2):
-            first, second = data[place], data[place + 1]
-            if (
-                (first == 0xEA and second >= 0xB0)
-                or first == 0xEB
-                or first == 0xEC
-                or (first == 0xED and second <= 0x9E)
-                or (first == 0xE1 and 0x84 <= second <= 0x87)
-                or (first == 0xE3 and 0x84 <= second <= 0x86 and not (second == 0x84 and data[place + 2] < 0xB0))
-            ):
-                found[word] = True
-                break
-    return found
+    """[run's words] int32 their numbers among all words, -1 for those that were dropped."""
+    return words.table.find(run.word_bytes, run.word_bounds[1:])
 
 
 @njit(cache=True, inline="always")
@@ -174,6 +132,9 @@ def _count_neighbours(
         before = np.int32(-1)
         for place in range(bounds[phrase], bounds[phrase + 1]):
             word = numbers[phrase_words[place]]
+            if word < 0:
+                before = np.int32(-1)
+                continue
             for at in range(starts[word], starts[word] + lengths[word]):
                 if before >= 0:
                     weights[_neighbour_slot(before, token_ids[at], weights.size)] += counts[phrase]
@@ -196,6 +157,9 @@ def _count_positions(
         before = np.int32(-1)
         for place in range(bounds[phrase], bounds[phrase + 1]):
             word = numbers[phrase_words[place]]
+            if word < 0:
+                before = np.int32(-1)
+                continue
             for at in range(starts[word], starts[word] + lengths[word]):
                 if before >= 0:
                     weight, bits = weights[_neighbour_slot(before, token_ids[at], weights.size)], 0
@@ -225,8 +189,10 @@ def _pieces(
         first, last = bounds[phrase], bounds[phrase + 1]
         in_phrase, holds_hangul = 0, False
         for place in range(first, last):
-            in_phrase += lengths[numbers[phrase_words[place]]]
-            holds_hangul = holds_hangul or hangul[numbers[phrase_words[place]]]
+            word = numbers[phrase_words[place]]
+            if word >= 0:
+                in_phrase += lengths[word]
+                holds_hangul = holds_hangul or hangul[word]
         if written + in_phrase > items.size:
             items = _longer(items, 2 * items.size + in_phrase)
         if pieces + in_phrase > ends.size:
@@ -234,13 +200,14 @@ def _pieces(
             ends, phrases, korean = _longer(ends, size), _longer(phrases, size), _longer(korean, size)
         start, words_in_piece, before = written, 0, np.int32(-1)
         for place in range(first, last + 1):
-            if place == last:
-                word, size = 0, 1  # one more round closes the last piece
+            word = numbers[phrase_words[place]] if place < last else np.int32(-1)
+            is_end = word < 0  # one more round closes the piece before it
+            size = 1
+            if is_end:
+                word, before = np.int32(0), np.int32(-1)
             else:
-                word = numbers[phrase_words[place]]
                 size = lengths[word]
             for step in range(size):
-                is_end = place == last
                 token = token_ids[starts[word] + step]
                 cut = is_end or (before >= 0 and weights[_neighbour_slot(before, token, weights.size)] < minimum_count)
                 if cut:

@@ -25,10 +25,10 @@ import numpy as np
 from pipeline.core.errors import InputError, unknown_name
 from stages.tokenizer.counts import Group
 from stages.tokenizer.merging import Rules, ends_inside, merge
-from stages.tokenizer.phrases import Runs
 from stages.tokenizer.scanner import scan
 from stages.tokenizer.spelling import BYTES, SMALLEST, alphabet, unspell
-from stages.tokenizer.superbpe import Start, count_words
+from stages.tokenizer.superbpe import Start
+from stages.tokenizer.words import Runs, count_words
 
 WEIGHT_SCALE = 1 << 20  # of the integers that weigh counts
 
@@ -49,7 +49,7 @@ class Older:
     merges: Sequence[tuple[bytes, bytes]]
 
 
-def retain(file: Path, runs: Runs, keep: float, parts: Mapping[str, int]) -> Retained:
+def retain(file: Path, runs: Runs, keep: float, parts: Mapping[str, int], minimum_word_count: int = 1) -> Retained:
     """The `keep` most used share of the tokens in `file`, or all that the text uses when these are fewer.
 
     Args:
@@ -57,6 +57,7 @@ def retain(file: Path, runs: Runs, keep: float, parts: Mapping[str, int]) -> Ret
         runs: Counts of the text that usage is judged by.
         keep: Share of the older tokens, single bytes among them.
         parts: Weights of `language/domain`, a language or a domain; 1 for others.
+        minimum_word_count: Words seen less often are left out.
 
     Raises:
         InputError: The file is not a byte-level BPE tokenizer.
@@ -65,7 +66,7 @@ def retain(file: Path, runs: Runs, keep: float, parts: Mapping[str, int]) -> Ret
     older = read_older(file)
     possible = producible([left + right for left, right in older.merges])
     candidates = _linked([pair for pair, is_possible in zip(older.merges, possible, strict=True) if is_possible])
-    usage = _usage(runs, candidates, group_weights(runs, parts))
+    usage = _usage(runs, candidates, group_weights(runs, parts), minimum_word_count)
     wanted = max(0, round(keep * older.tokens) - BYTES)
     kept = _most_used(candidates, usage, wanted)
     start = _linked(
@@ -168,9 +169,9 @@ def _linked(merges: Sequence[tuple[bytes, bytes]]) -> Start:
     return Start(tuple(tokens), tuple((left, right, result) for (left, right), result in triples.items()))
 
 
-def _usage(runs: Runs, candidates: Start, weights: Mapping[Group, int]) -> Counter[int]:
+def _usage(runs: Runs, candidates: Start, weights: Mapping[Group, int], minimum_word_count: int) -> Counter[int]:
     """How often each token was made, by weight."""
-    words = count_words(runs, lambda group: weights[group])
+    words = count_words(runs, minimum_word_count, lambda group: weights[group])
     rules = Rules(len(candidates.tokens))
     replayed = merge(words.sequences, candidates.tokens, candidates.merges, rules)
     usage: Counter[int] = Counter()

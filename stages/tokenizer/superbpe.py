@@ -12,26 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from pipeline.core.chat import RESERVED_IDS, SPECIAL_TOKENS
 from pipeline.core.tokenizer import nfc
+from stages.tokenizer.checkpoint import SUPERWORDS, WORDS, Attempt, Checkpoint
 from stages.tokenizer.counts import Group, count_texts
-from stages.tokenizer.merging import UNBOUNDED, Merged, Rules, Sequences, merge
+from stages.tokenizer.merging import UNBOUNDED, Merged, Progress, Rules, merge
+from stages.tokenizer.merging import Told as MergeTold
 from stages.tokenizer.patterns import SUPERWORD
-from stages.tokenizer.phrases import (
-    MOST_POSITIONS,
-    Runs,
-    Words,
-    count_neighbours,
-    hangul_words,
-    language_columns,
-    phrase_sequences,
-)
+from stages.tokenizer.phrases import MOST_POSITIONS, count_neighbours, language_columns, phrase_sequences
 from stages.tokenizer.quotas import CLASSES, class_of, quotas, refilled
 from stages.tokenizer.spelling import SMALLEST, alphabet, spell
-from stages.tokenizer.tables import SequenceTable
+from stages.tokenizer.words import Runs, Words, count_words
 
 LARGEST = 1 << 24  # ids are int32 and two of them a pair's key; far beyond any vocabulary
 STEP_DOWN = 4  # how much lower phrases are cut when what was kept did not fill the vocabulary
@@ -64,6 +57,7 @@ class Plan:
         ratios: Shares of the classes of languages in the superwords; empty: by count alone.
         fills: Whether other classes get what a class has too little text for.
         most_positions: Tokens of phrases in memory; rare phrases go first, which does not change the result.
+        minimum_word_count: Words seen less often are left out.
     """
 
     vocabulary: int
@@ -73,6 +67,7 @@ class Plan:
     ratios: Mapping[str, int] = field(default_factory=dict)
     fills: bool = False
     most_positions: int = MOST_POSITIONS
+    minimum_word_count: int = 1
 
     @property
     def words(self) -> int:
@@ -103,48 +98,58 @@ def superword_count(vocabulary: int, superword_share: float) -> int:
     return round(vocabulary * superword_share)
 
 
-def train_runs(runs: Runs, plan: Plan, start: Start | None = None, told: Told = silent) -> Trained:
+def train_runs(
+    runs: Runs, plan: Plan, start: Start | None = None, told: Told = silent, checkpoint: Checkpoint | None = None
+) -> Trained:
     """Train a vocabulary of exactly `plan.vocabulary` tokens, or of fewer when the text supports no more.
 
     Args:
-        runs: Gives the counts anew at each call; about five passes are made.
+        runs: Gives the counts anew at each call; about six passes are made.
         plan: What to train.
         start: What to go on from.
         told: Called with how far it is.
+        checkpoint: Where to keep how far it is, and go on from.
     """
-    start = start or Start()
-    words = count_words(runs)
+    start, checkpoint = start or Start(), checkpoint or Checkpoint()
+    words = count_words(runs, plan.minimum_word_count)
     rules = Rules(plan.words, minimum_count=plan.minimum_count)
-    stage1 = merge(words.sequences, start.tokens, start.merges, rules, lambda tokens: told("words", tokens, plan.words))
+    tell = _teller(WORDS, plan.words, told, checkpoint)
+    stage1 = merge(words.sequences, start.tokens, start.merges, rules, tell, checkpoint.stages.get(WORDS))
     wanted = plan.vocabulary - len(stage1.tokens)
     if not stage1.complete or wanted <= 0:
         return _trained(stage1, None, (), complete=stage1.complete)
+    checkpoint.finish_words(stage1.progress_after(len(start.merges)))
     columns = language_columns(runs)
-    return _train_superwords(runs, words, stage1, wanted, columns, plan, told)
+    return _train_superwords(runs, words, stage1, wanted, columns, plan, told, checkpoint)
 
 
-def count_words(runs: Runs, weigh: Callable[[Group], int] = lambda group: 1) -> Words:
-    """All distinct words as bytes; each group's counts are taken `weigh(group)` times."""
-    table = SequenceTable(np.uint8)
-    for run in runs():
-        table.add(run.word_bytes, run.word_bounds[1:], run.word_counts[:, None] * weigh(run.group))
-    ids = np.zeros(256, np.int32)
-    for token_id, token in enumerate(alphabet()):
-        if token:
-            ids[token[0]] = token_id
-    bounds = table.bounds
-    sequences = Sequences(ids[table.items], bounds[:-1].copy(), np.diff(bounds).astype(np.int32), table.weights.copy())
-    return Words(table, sequences, hangul_words(table))
+def _teller(stage: str, of: int, told: Told, checkpoint: Checkpoint) -> MergeTold:
+    def tell(tokens: int, progress: Callable[[], Progress]) -> None:
+        checkpoint.tell(stage, progress)
+        told(stage, tokens, of)
+
+    return tell
 
 
 def _train_superwords(
-    runs: Runs, words: Words, stage1: Merged, wanted: int, columns: Sequence[str], plan: Plan, told: Told
+    runs: Runs,
+    words: Words,
+    stage1: Merged,
+    wanted: int,
+    columns: Sequence[str],
+    plan: Plan,
+    told: Told,
+    checkpoint: Checkpoint,
 ) -> Trained:
     """Stage 2, with phrases cut at a higher count first where they do not fit into memory."""
     neighbours = count_neighbours(runs, words)
     count = neighbours.fitting_count(plan.minimum_count, plan.most_positions)
     of_class = quotas(wanted, plan.ratios) if plan.ratios else dict.fromkeys(CLASSES, UNBOUNDED)
+    if checkpoint.attempt is not None:
+        count, of_class = checkpoint.attempt.minimum_count, dict(zip(CLASSES, checkpoint.attempt.quotas, strict=True))
+    tell = _teller(SUPERWORDS, plan.vocabulary, told, checkpoint)
     while True:
+        reached = checkpoint.begin(Attempt(count, tuple(of_class[name] for name in CLASSES)))
         phrases = phrase_sequences(runs, words, neighbours, count, columns)
         rules = Rules(
             tokens=plan.vocabulary,
@@ -154,12 +159,12 @@ def _train_superwords(
             minimum_words=2,
             maximum_words=plan.maximum_words,
         )
-        stage2 = merge(phrases, stage1.tokens, (), rules, lambda tokens: told("superwords", tokens, plan.vocabulary))
+        stage2 = merge(phrases, stage1.tokens, (), rules, tell, reached)
         if not stage2.complete and count > plan.minimum_count:
             count = max(plan.minimum_count, count // STEP_DOWN)
             continue
-        reached = dict(zip(CLASSES, stage2.by_class, strict=True))
-        more = refilled(of_class, reached) if plan.fills and plan.ratios and not stage2.complete else None
+        filled = dict(zip(CLASSES, stage2.by_class, strict=True))
+        more = refilled(of_class, filled) if plan.fills and plan.ratios and not stage2.complete else None
         if more is None:
             return _trained(stage1, stage2, columns, complete=stage2.complete)
         of_class = more

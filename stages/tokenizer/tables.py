@@ -19,6 +19,7 @@ FIRST_SLOTS = 1 << 12
 FIRST_BYTES = 1 << 16
 # Hash of a sequence: h ← (h ⊕ item) · HASH_FACTOR, as FNV-1a does, with a 64-bit odd factor; then its high bits.
 HASH_FACTOR = 0x9E3779B97F4A7C15
+NUMBER = 0xFFFFFFFF  # the part of a slot that is a sequence's number
 
 
 @dataclass
@@ -77,6 +78,10 @@ class SequenceTable:
         self.size = int(_add(items, ends, counts, self.slots, self.hashes, self.rows, self.arena, self.size, numbers))
         return numbers
 
+    def find(self, items: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """[sequences] int32 numbers of sequences given as for `add`, -1 for those that are not held."""
+        return _find(items, ends, self.slots, self.rows, self.arena)
+
     @property
     def items(self) -> np.ndarray:
         """The items of all sequences."""
@@ -116,12 +121,59 @@ def tagged(value: Integer, number: Integer):
 
 
 @njit(cache=True, inline="always")
+def first_slot(slots: np.ndarray, value: Integer):
+    """Where the search for a hash begins."""
+    return np.int64(value) & (slots.size - 1)
+
+
+@njit(cache=True, inline="always")
 def hashed(items: np.ndarray, start: Integer, end: Integer):
     value = np.uint64(0)
     for place in range(start, end):
         value = (value ^ np.uint64(items[place])) * np.uint64(HASH_FACTOR)
         value ^= value >> np.uint64(32)
     return value
+
+
+@njit(cache=True, inline="always")
+def slot_found(
+    items: np.ndarray,
+    start: Integer,
+    end: Integer,
+    value: Integer,
+    slots: np.ndarray,
+    rows: np.ndarray,
+    arena: np.ndarray,
+):
+    """(slot, number) of items[start:end], whose hash is `value`; an empty slot and -1 when it is not held."""
+    mask = slots.size - 1
+    place = first_slot(slots, value)
+    tag = tagged(value, 0)
+    while slots[place] >= 0:
+        number = slots[place] & NUMBER
+        if slots[place] - number == tag:
+            first = rows[number, 0]
+            same = rows[number + 1, 0] - first == end - start
+            step = 0
+            while same and step < end - start:
+                same = arena[first + step] == items[start + step]
+                step += 1
+            if same:
+                return place, number
+        place = (place + 1) & mask
+    return place, np.int64(-1)
+
+
+@njit(cache=True)
+def _find(items: np.ndarray, ends: np.ndarray, slots: np.ndarray, rows: np.ndarray, arena: np.ndarray):
+    numbers = np.empty(ends.size, np.int32)
+    start = 0
+    for sequence in range(ends.size):
+        end = ends[sequence]
+        _, number = slot_found(items, start, end, hashed(items, start, end), slots, rows, arena)
+        numbers[sequence] = number
+        start = end
+    return numbers
 
 
 @njit(cache=True, inline="always")
@@ -137,21 +189,9 @@ def found_or_added(
     size: Integer,
 ):
     """(number, sequences now) of items[start:end], whose hash is `value`; there must be room."""
-    mask = slots.size - 1
-    place = np.int64(value) & mask
-    tag = tagged(value, 0)
-    while slots[place] >= 0:
-        number = slots[place] & 0xFFFFFFFF
-        if slots[place] - number == tag:
-            first = rows[number, 0]
-            same = rows[number + 1, 0] - first == end - start
-            step = 0
-            while same and step < end - start:
-                same = arena[first + step] == items[start + step]
-                step += 1
-            if same:
-                return number, size
-        place = (place + 1) & mask
+    place, number = slot_found(items, start, end, value, slots, rows, arena)
+    if number >= 0:
+        return number, size
     slots[place], hashes[size] = tagged(value, size), value
     first = rows[size, 0]
     for step in range(end - start):

@@ -4,7 +4,8 @@ Contract: the same documents give the same bytes in any order, any sharding and 
 vocabulary is trained anew (`train`), goes on from an older one's most used tokens (`extend`), or is taken over as it is
 (`path`).
 The plain `tokenizer.json` loads in tokenizers and transformers; the chat template stands in `tokenizer_config.json`.
-Progress is told on stderr every few seconds. Cost: see `stages.tokenizer.superbpe`; one process, memory as told there.
+Progress is told on stderr every few seconds and kept in the step's folder: a killed training goes on where it was.
+Cost: see `stages.tokenizer.superbpe`; one process, memory as told in `stages.tokenizer.words`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from pipeline.core.files import write_bytes, write_json
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from pipeline.core.tokenizer import FILE, Tokenizer
+from stages.tokenizer.checkpoint import Checkpoint
 from stages.tokenizer.counts import Run, read_run, run_files
-from stages.tokenizer.phrases import Runs
 from stages.tokenizer.quotas import CLASSES, quotas
 from stages.tokenizer.retain import Retained, retain
 from stages.tokenizer.sample import COUNTS
@@ -43,10 +44,12 @@ from stages.tokenizer.superbpe import (
     train_runs,
 )
 from stages.tokenizer.tiktoken_form import write_tiktoken_form
+from stages.tokenizer.words import RARE, Runs
 
 KIND = "stages.tokenizer"
 VERSION = 2
 TOKENIZER_ROLE = "tokenizer"  # in `StepTask.paths`, when a tokenizer is given
+CHECKPOINT = "checkpoint.npz"  # in the step's folder while it trains
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 TOLD_SECONDS = 15.0
 
@@ -77,6 +80,7 @@ class TrainTokenizerConfig(Config):
     superword_share: float = Field(default=0.2, ge=0.0, le=0.8)
     maximum_bytes: int = Field(default=1_000_000_000, gt=0)  # of UTF-8 text
     minimum_count: int = Field(default=2, ge=1)  # occurrences of a pair
+    minimum_word_count: int = Field(default=1, ge=1, le=RARE)  # rarer words are left out: for text beyond memory
     maximum_words: int = Field(default=4, ge=2)  # in a superword; SuperBPE's trainer has the same bound
     quotas: QuotaConfig | None = QuotaConfig()  # null: superwords by count alone
 
@@ -161,6 +165,7 @@ def plan_of(config: TrainTokenizerConfig, vocabulary: int) -> Plan:
         vocabulary=vocabulary,
         superwords=superword_count(vocabulary, config.superword_share),
         minimum_count=config.minimum_count,
+        minimum_word_count=config.minimum_word_count,
         maximum_words=config.maximum_words,
         ratios=config.quotas.ratios if config.quotas else {},
         fills=config.quotas is not None and config.quotas.shortage == "fill",
@@ -186,7 +191,8 @@ def _train(task: StepTask, config: TokenizerConfig) -> dict[str, Any]:
 
     plan = plan_of(options, options.vocabulary)
     retained = _retained(task, config.extend, runs, plan) if config.extend is not None else Retained(Start(), {})
-    trained = train_runs(runs, plan, retained.start, Teller(task.name).tell)
+    checkpoint = Checkpoint.opened(task.folder / CHECKPOINT)
+    trained = train_runs(runs, plan, retained.start, Teller(task.name).tell, checkpoint)
     if not trained.complete:
         works = supported_vocabulary(
             lambda size: train_runs(runs, plan_of(options, size), retained.start),
@@ -196,6 +202,7 @@ def _train(task: StepTask, config: TokenizerConfig) -> dict[str, Any]:
         raise _too_little(task, options, trained, int(sampled["sampled_bytes"]), works)
     data = build(trained).to_str(pretty=False).encode("utf-8")
     write_bytes(task.folder / FILE, data)
+    checkpoint.remove()
     return {
         "fingerprint": hashlib.sha256(data).hexdigest(),
         "vocabulary": len(trained.tokens),
@@ -210,7 +217,7 @@ def _train(task: StepTask, config: TokenizerConfig) -> dict[str, Any]:
 
 def _retained(task: StepTask, config: ExtendTokenizerConfig, runs: Runs, plan: Plan) -> Retained:
     path = Path(task.paths[TOKENIZER_ROLE][0])
-    retained = retain(path, runs, config.keep, config.weights)
+    retained = retain(path, runs, config.keep, config.weights, config.minimum_word_count)
     if len(retained.start.tokens) > plan.words:
         raise ConfigError(
             f"{len(retained.start.tokens)} tokens are kept of the older vocabulary, stage 1 has {plan.words} in all",

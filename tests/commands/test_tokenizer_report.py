@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.files import write_json
 from pipeline.core.tokenizer import FILE, Tokenizer
 from pipeline.report.tokenizer_report import REPORT, held_out_tables, read_report
+from stages.tokenizer import bundled
+from stages.tokenizer.bundled import BUNDLED, bundled_counter
 from stages.tokenizer.encoder import Encoder
 from stages.tokenizer.report import Sample, file_counter, tokenizer_report
 from stages.tokenizer.superbpe import build, train
@@ -75,18 +78,54 @@ def test_superwords_and_tokens_never_used(file: Path) -> None:
 def test_the_command_measures_given_documents(
     file: Path, bytes_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    documents = held(tmp_path)
+    report_tokenizer(file, [str(bytes_only)], [documents], [], as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["others"] == [bytes_only.parent.name]
+    assert report["languages"]["de"]["bytes_per_token"][bytes_only.parent.name] == 1.0
+    report_tokenizer(file, [str(bytes_only)], [documents], [], as_json=False)
+    shown = capsys.readouterr().err
+    assert "By group" in shown
+    assert "never used" in shown
+
+
+def held(tmp_path: Path) -> Path:
     documents = tmp_path / "held.jsonl"
     documents.write_text(
         "".join(json.dumps({"text": s.text, "lang": s.language, "domain": s.domain}) + "\n" for s in SAMPLES)
     )
-    report_tokenizer(file, [bytes_only], [documents], [], as_json=True)
+    return documents
+
+
+def test_bundled_public_vocabularies_stand_beside_it(
+    file: Path, bytes_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("bpe_openai", reason="the extra `public` is not installed")
+    report_tokenizer(file, ["public", str(bytes_only)], [held(tmp_path)], [], as_json=True)
     report = json.loads(capsys.readouterr().out)
-    assert report["others"] == [bytes_only.parent.name]
-    assert report["languages"]["de"]["bytes_per_token"][bytes_only.parent.name] == 1.0
-    report_tokenizer(file, [bytes_only], [documents], [], as_json=False)
-    shown = capsys.readouterr().err
-    assert "By group" in shown
-    assert "never used" in shown
+    assert report["others"] == [bytes_only.parent.name, "cl100k", "o200k", "voyage3"]
+    # "the river and the snow" has five words, each a token of these vocabularies: 22 bytes.
+    assert [report["domains"]["travel"]["bytes_per_token"][name] for name in BUNDLED] == [22 / 5] * 3
+    marks = bundled_counter("o200k")(["<|endoftext|>", "<|endofturn|>"])
+    assert min(marks) > 3  # text that looks special is text
+    report_tokenizer(file, ["o200k"], [held(tmp_path)], [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["others"] == ["o200k"]
+
+
+def test_a_missing_package_is_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "PACKAGE", "no_such_package")
+    with pytest.raises(InputError, match="`cl100k` comes with a package that is not installed"):
+        report_tokenizer(file, ["cl100k"], [held(tmp_path)], [], as_json=True)
+
+
+def test_a_file_of_a_bundled_name_comes_first(
+    file: Path, bytes_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents = held(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bytes_only.parent, tmp_path / "o200k")
+    report_tokenizer(file, ["o200k"], [documents], [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["languages"]["de"]["bytes_per_token"]["o200k"] == 1.0
 
 
 @pytest.mark.parametrize(

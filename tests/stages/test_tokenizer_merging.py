@@ -26,7 +26,8 @@ from stages.tokenizer.patterns import WORD
 from stages.tokenizer.phrases import NEIGHBOUR_SLOTS
 from stages.tokenizer.quotas import parts, quotas, refilled
 from stages.tokenizer.spelling import alphabet
-from stages.tokenizer.superbpe import Plan, build, count_words, train, train_runs
+from stages.tokenizer.superbpe import Plan, build, train, train_runs
+from stages.tokenizer.words import count_words
 
 LETTERS = [bytes([letter]) for letter in b"abc "]
 

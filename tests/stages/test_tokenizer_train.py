@@ -154,6 +154,15 @@ def test_a_class_without_text_is_an_error_or_gives_its_share_away(tmp_path: Path
     assert sum(by_count.facts["superwords_by_class"].values()) == 44
 
 
+def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("stages.tokenizer.train.TOLD_SECONDS", -1.0)
+    monkeypatch.setattr("stages.tokenizer.merging.SLICE_MERGES", 100)
+    TokenizerRun(tmp_path, [corpus()], trained_config()).make()
+    told = capsys.readouterr().err
+    assert "tokenizer: words, 420 of 540 tokens" in told
+    assert "tokenizer: superwords, 600 of 600 tokens" in told
+
+
 def test_no_documents_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no documents"):
         TokenizerRun(tmp_path, [[]], trained_config()).make()
