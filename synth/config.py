@@ -17,9 +17,8 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, mo
 from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
+from pipeline.core.languages import LANGUAGES, Language
 
-Language = Literal["ko", "en", "es", "de", "ja", "vi"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
