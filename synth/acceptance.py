@@ -24,6 +24,10 @@ FILTERS: Mapping[str, Sequence[str]] = {
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
+    "instructions": (
+        "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",
+        "missing_steps", "evidence", "constraint", "duplicate",
+    ),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
+from synth.instructions.config import InstructionsConfig
 
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
@@ -258,7 +259,13 @@ class ProgrammingConfig(Config):
 
 
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
+    ThinkingConfig
+    | TranslationConfig
+    | QuestionsConfig
+    | CrossLingualConfig
+    | ReasoningConfig
+    | ProgrammingConfig
+    | InstructionsConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -268,9 +275,11 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
+    "instructions": "synth.instructions.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+    "instructions": 1,
 }  # fmt: skip
 
 
