@@ -7,11 +7,14 @@ thinking or the answer in another language). Cost: language identification, 0.1 
 
 from __future__ import annotations
 
+import re
+
 from pipeline.core.languages import foreign_share
 from pipeline.core.verify.math import Verdict
 from synth.instructions.exercise import Conversation
 
 FOREIGN_SHARE = 0.25  # as for thoughts
+CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.S)  # programs are in no language
 ANOTHER_LANGUAGE = "answer_language"  # a fact: the question asks for an answer in this one
 
 
@@ -27,7 +30,12 @@ def check_form(one: Conversation) -> Verdict:
         ("reasoning", one.reasoning, one.language),
         ("content", one.content, wanted),
     ):
-        share = foreign_share(text, language)
+        share = foreign_share(_paragraphs(text), language)
         if share > FOREIGN_SHARE:
             return Verdict(False, "language", f"{share:.2f} of the {part} is not in `{language}`")
     return Verdict(True)
+
+
+def _paragraphs(text: str) -> str:
+    """Paragraphs as one line each: single lines of a working are short, and shorter prose is told apart less well."""
+    return "\n".join(" ".join(part.split("\n")) for part in CODE_BLOCK.sub("", text).split("\n\n"))

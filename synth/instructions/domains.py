@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.core.verify.math import Verdict
 from synth.instructions.checks import check_form
+from synth.instructions.code import CODE_DOMAIN
 from synth.instructions.exercise import Conversation, Domain, Draw, Exercise, Unmade
+from synth.instructions.following import FOLLOWING
+from synth.instructions.korean import KOREAN
 from synth.instructions.logic import LOGIC
+from synth.instructions.long_context import LONG_CONTEXT
 from synth.instructions.mathematics import MATHEMATICS
 
 DOMAINS: Mapping[str, Domain] = {
     "mathematics": MATHEMATICS,
+    "code": CODE_DOMAIN,
     "logic": LOGIC,
+    "long-context": LONG_CONTEXT,
+    "instruction-following": FOLLOWING,
+    "korean": KOREAN,
 }
 
 
