@@ -28,6 +28,11 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",
         "missing_steps", "evidence", "constraint", "duplicate",
     ),
+    "ingest": (
+        "empty", "too_long", "not_a_number", "ambiguous", "not_in_context", "copied", "structure", "length",
+        "placeholders", "numbers", "form", "language", "question", "wrong_answer", "wrong_step", "evidence",
+        "duplicate",
+    ),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
-from synth.instructions.config import InstructionsConfig
+from synth.instructions.config import IngestConfig, InstructionsConfig
 
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
@@ -265,7 +265,8 @@ SynthSet = Annotated[
     | CrossLingualConfig
     | ReasoningConfig
     | ProgrammingConfig
-    | InstructionsConfig,
+    | InstructionsConfig
+    | IngestConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -276,10 +277,11 @@ WORKS: Mapping[str, str] = {
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
     "instructions": "synth.instructions.work:WORK",
+    "ingest": "synth.instructions.ingest:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
-    "instructions": 1,
+    "instructions": 1, "ingest": 1,
 }  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def _mutants(source: str) -> list[str]:
 
 def _exercise(draw: Draw, problem: Problem, task: str, found: Mapping[str, Any], mutants: Sequence[str]) -> Exercise:
     say = say_in("code", draw.language)
-    mutant = found["mutant"]
+    mutant: list[Any] | None = found["mutant"]
     if (task in ("fix", "tests") and mutant is None) or (task == "predict" and found["trace"] is None):
         task = "write"
     facts: dict[str, Any] = {
@@ -106,7 +106,7 @@ def _exercise(draw: Draw, problem: Problem, task: str, found: Mapping[str, Any],
         "parameters": problem.parameters,
         "seed": problem.seed,
     }
-    wrong = mutants[mutant[0]] if task in ("fix", "tests") else ""
+    wrong = mutants[int(mutant[0])] if mutant is not None and task in ("fix", "tests") else ""
     make = {"write": _write, "fix": _fix, "complete": _complete, "predict": _predict, "tests": _tests}[task]
     question, steps, answer, more = make(problem, say, found, wrong)
     plain = answer if task in ("predict", "tests") else f"{steps}\n\n{answer}"

@@ -101,7 +101,7 @@ def _options(dice: Random, name: str, say: Phrases) -> dict[str, Any]:
     return {
         "keywords": {"words": dice.sample(say.things("things"), 2)},
         "keyword_order": {"words": dice.sample(say.things("things"), 2)},
-        "forbidden": {"words": list(dice.choice(say.things("usual_words")))},
+        "forbidden": {"words": list(dice.choice(say.own["usual_words"]))},
         "forbidden_characters": {"characters": [",", "，", "、"]},
         "starts_with": {"text": dice.choice(say.things("openings"))},
         "ends_with": {"text": dice.choice(say.things("closings"))},

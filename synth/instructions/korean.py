@@ -109,7 +109,7 @@ def make_interval(dice: Random, level: int, say: Phrases) -> Item:
 
 def make_count(dice: Random, level: int, say: Phrases) -> Item:
     number = dice.randrange(1, min(99, 20 * level))
-    thing, counter = dice.choice(say.things("counters"))
+    thing, counter = dice.choice(say.own["counters"])
     value = f"{counted(number)} {counter}"
     facts = {"number": number, "counter": counter}
     steps = say("count_steps", number=number, counter=counter)
@@ -129,9 +129,9 @@ def make_particle(dice: Random, level: int, say: Phrases) -> Item:
 
 def make_level(dice: Random, level: int, say: Phrases) -> Item:
     del level
-    index = dice.randrange(len(say.things("sentences")))
+    index = dice.randrange(len(say.own["sentences"]))
     given, wanted = dice.sample(("formal", "polite", "plain"), 2)
-    forms = say.things("sentences")[index]
+    forms = say.own["sentences"][index]
     facts = {"sentence": index, "given": given, "wanted": wanted}
     question = say("level", wanted=say.own["levels"][wanted], sentence=forms[given])
     return Item(question, say("level_steps", given=say.own["levels"][given]), forms[wanted], facts)
@@ -179,7 +179,7 @@ def right_particle(facts: Facts, say: Phrases) -> str:
 
 
 def right_level(facts: Facts, say: Phrases) -> str:
-    return str(say.things("sentences")[facts["sentence"]][facts["wanted"]])
+    return str(say.own["sentences"][facts["sentence"]][facts["wanted"]])
 
 
 TASKS: Mapping[str, tuple[Callable[[Random, int, Phrases], Item], Callable[[Facts, Phrases], str]]] = {

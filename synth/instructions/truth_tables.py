@@ -14,7 +14,7 @@ from typing import Any
 from synth.families.base import Phrases
 from synth.instructions.puzzles import Parameters, Puzzle
 
-LETTERS = ("p", "q", "r")
+LETTERS: tuple[str, ...] = ("p", "q", "r")
 SIGNS = {"and": "∧", "or": "∨", "implies": "→", "same": "↔"}
 OPERATIONS = {
     "and": lambda a, b: a and b,

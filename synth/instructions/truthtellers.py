@@ -104,7 +104,9 @@ def steps(p: Parameters, say: Phrases) -> list[str]:
 def solutions(p: Parameters) -> list[dict[str, int]]:
     """Every assignment that fits, by trying all of them."""
     names = list(map(str, p["people"]))
-    found = [dict(zip(names, row, strict=True)) for row in product((LIES, TRUE), repeat=len(names))]
+    found: list[dict[str, int]] = [
+        dict(zip(names, row, strict=True)) for row in product((LIES, TRUE), repeat=len(names))
+    ]
     return [
         kinds
         for kinds in found
