@@ -215,7 +215,8 @@ def _check_job(one: Conversation) -> Verdict | dict[str, Any]:
         return Verdict(False, "no_answer", f"{len(blocks)} programs in the answer")
     if one.family == "tests":
         return {"kind": "tests", "source": problem.reference, "mutant": facts["wrong"], "tests": blocks[0]}
-    if one.family == "fix" and one.form == "reasoning" and _given(facts["given"]) not in one.reasoning:
+    own = one.form == "reasoning" and not one.has_free_steps
+    if one.family == "fix" and own and _given(facts["given"]) not in one.reasoning:
         return Verdict(False, "evidence", "the failing input is not named")
     small = problem.inputs()["small"]
     return {"kind": "agree", "source": blocks[0], "brute_force": problem.brute_force, "small": small}

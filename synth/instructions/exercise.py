@@ -22,6 +22,7 @@ from synth.instructions.config import Form
 from synth.language import read_package_yaml
 
 TEMPLATES = "instructions/templates"
+FREE_STEPS = {"steps": "free"}  # in the facts: the working is a model's own, not our solver's
 TURN = "\n\n"  # between the turns of a conversation's plain rendering
 
 
@@ -87,6 +88,10 @@ class Conversation:
     def text(self) -> str:
         """The plain rendering: what is said, turn by turn."""
         return TURN.join(part for part in (self.system, self.question, self.reasoning, self.content) if part)
+
+    @property
+    def has_free_steps(self) -> bool:
+        return FREE_STEPS.items() <= self.facts.items()
 
     @property
     def final(self) -> str:

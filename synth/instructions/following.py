@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.core.verify.instructions import BULLET, NUMBERED, Constraint, check_all, lines
 from pipeline.core.verify.math import Verdict
 from synth.families.base import Phrases
+from synth.instructions import open_tasks
 from synth.instructions.constraints import LATIN, wording
 from synth.instructions.exercise import Conversation, Draw, Exercise, Unmade, say_in
 
@@ -182,6 +183,8 @@ def read_back(answer: str, form: str, constraints: Sequence[Constraint]) -> Item
 
 def judged(one: Conversation) -> Verdict:
     """Work the list out again, read it back from the answer, check every condition."""
+    if one.family == open_tasks.FAMILY:
+        return open_tasks.judged(one)
     task, items, k, form = (one.facts[name] for name in ("task", "items", "k", "form"))
     constraints = [Constraint.of(row) for row in one.facts["constraints"]]
     say = say_in("constraints", one.language)

@@ -16,7 +16,8 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from pipeline.core.verify.math import Verdict
+from pipeline.core.verify.arithmetic import stated
+from pipeline.core.verify.math import Verdict, equivalent
 from synth.families import FAMILIES
 from synth.families.base import Phrases, Size, phrases
 from synth.instructions.exercise import Conversation, Draw, Exercise, Unmade, say_in
@@ -146,9 +147,22 @@ def judged(one: Conversation) -> Verdict:
         last = one.final.strip().rsplit("\n", 1)[-1]
         if not last.startswith(label):
             return Verdict(False, "no_answer", f"the last line is `{last[:80]}`")
+        if one.has_free_steps:
+            return _judged_freely(one, last.removeprefix(label).strip())
         text = f"{problem}\n\n{one.working}\n\n{last}"
         return verify(task, one.language, one.facts["parameters"], text, one.facts["equations"])
     return _judged_notes(one, task)
+
+
+def _judged_freely(one: Conversation, given: str) -> Verdict:
+    """A model's answer to a problem of the families: the value is right, and so is every equation it states."""
+    worked = FAMILIES[one.family].work(one.facts["parameters"], phrases(one.language, one.family))
+    if worked.problem not in one.question:
+        return Verdict(False, "question", "the question does not state the problem")
+    if not equivalent(given, worked.answer):
+        return Verdict(False, "wrong_answer", f"`{given[:80]}`, expected `{worked.answer}`")
+    wrong = [equation.text for equation in stated(one.working) if not equation.right]
+    return Verdict(False, "wrong_step", wrong[0]) if wrong else Verdict(True)
 
 
 def _judged_notes(one: Conversation, task: str) -> Verdict:
@@ -164,7 +178,7 @@ def _judged_notes(one: Conversation, task: str) -> Verdict:
     told, wanted = (_values(text, who) for text in (one.content, expected))
     if told != wanted:
         return Verdict(False, "wrong_answer", f"`{one.content[:100]}`, expected `{expected}`")
-    if one.form == "reasoning" and not all(note in one.reasoning for note in named):
+    if one.form == "reasoning" and not one.has_free_steps and not all(note in one.reasoning for note in named):
         return Verdict(False, "evidence", "a note that counts is not quoted")
     return Verdict(True)
 
