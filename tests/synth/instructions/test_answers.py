@@ -135,10 +135,11 @@ def test_open_tasks_stay_when_every_condition_is_kept(make_task: Make) -> None:
     assert 110 < len(rows) < 190
     names = Counter(one["name"] for row in rows for one in row["exercise"].facts["constraints"])
     assert len(names) >= 15
-    able = {"bullets", "no_digits", "forbidden", "forbidden_characters"}
+    able = {"bullets", "no_digits", "forbidden", "forbidden_characters", "bold", "ends_with"}
     only = next(row for row in rows if {"bullets"} < _names(row) <= able)
     told = {one["name"]: one["options"] for one in only["exercise"].facts["constraints"]}
-    lines = ["- The bees of the garden fly out in the early morning."] * told["bullets"]["minimum"]
+    lines = ["- The **bees** of the **garden** **fly** out in the **early** **morning**."] * told["bullets"]["minimum"]
+    lines += [told["ends_with"]["text"]] if "ends_with" in told else []
     for content, right in (("\n".join(lines), True), ("\n".join(lines[1:]), False)):
         (request,) = MAKER.requests(only, task.config, "m", 0)
         made = MAKER.judged(
