@@ -60,9 +60,16 @@ class InstructionsConfig(ExerciseConfig):
 
     kind: Literal["instructions"]
     documents: int = Field(ge=1)
+    from_: tuple[str, ...] = Field(default=(), alias="from")
+    # ^ sources whose documents long-context questions are laid into; none: the notes stand among other notes
     forms: FormShares = FormShares()
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+
+    @field_validator("from_", mode="before")
+    @classmethod
+    def _one_is_a_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class QuestionMapping(Config):

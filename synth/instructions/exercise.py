@@ -27,6 +27,16 @@ TURN = "\n\n"  # between the turns of a conversation's plain rendering
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A document that a long input is made of."""
+
+    id: str
+    text: str
+    title: str
+    license: str
+
+
+@dataclass(frozen=True)
 class Draw:
     """What one exercise is drawn from."""
 
@@ -38,6 +48,7 @@ class Draw:
     tokens: int  # of a long input
     form: Form
     has_system: bool
+    passages: tuple[Passage, ...] = ()  # of a long input; none: it is made up
 
     def dice(self) -> Random:
         return Random(self.seed)

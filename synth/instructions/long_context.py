@@ -1,7 +1,8 @@
 """Long context: a question whose evidence lies somewhere in a long list of notes, and the answer is known.
 
-Contract: the notes are a depot's day book (`synth.families.ledger`'s sentences); those that count are spread over
-places drawn from the whole length, their depths stand in the facts in permille. Asked are one entry (`lookup`), three
+Contract: the notes are a depot's day book (`synth.families.ledger`'s sentences), one after the other or, where the draw
+has documents, among those documents' paragraphs; the notes that count are spread over places drawn from the whole
+length, their depths stand in the facts in permille. Asked are one entry (`lookup`), three
 entries (`several`), how many there are (`count`), which of two comes first (`first`), the last of many (`latest`), the
 sum of a person's entries and where signs lead (the families `ledger` and `signposts`). The verdict reads the evidence
 from the question's own lines, not from how it was made. The question stands before or after the notes. Cost:
@@ -20,7 +21,7 @@ from pipeline.core.verify.arithmetic import stated
 from pipeline.core.verify.math import Verdict, equivalent
 from synth.families import FAMILIES
 from synth.families.base import Phrases, Size, phrases
-from synth.instructions.exercise import Conversation, Draw, Exercise, Unmade, say_in
+from synth.instructions.exercise import Conversation, Draw, Exercise, Passage, Unmade, say_in
 from synth.language import facts
 from synth.reasoning import verify
 
@@ -46,7 +47,7 @@ class LongContext:
 
 def make_exercise(draw: Draw) -> Exercise:
     dice = draw.dice()
-    task = dice.choice((*NOTE_TASKS, *FAMILY_TASKS))
+    task = dice.choice(NOTE_TASKS if draw.passages else (*NOTE_TASKS, *FAMILY_TASKS))
     characters = int(draw.tokens * facts(draw.language).characters_per_token)
     system = dice.choice(say_in("long_context", draw.language).things("system"))
     if task in FAMILY_TASKS:
@@ -54,7 +55,8 @@ def make_exercise(draw: Draw) -> Exercise:
     own, say = phrases(draw.language, "ledger"), say_in("long_context", draw.language)
     chosen = dice.sample(range(PEOPLE), PEOPLE)
     asked = [own.things("names")[one] for one in chosen[:3]]
-    notes = _filler(dice, own, [own.things("names")[one] for one in chosen[3:]], characters)
+    others = [own.things("names")[one] for one in chosen[3:]]
+    notes = _among(dice, own, others, draw.passages) if draw.passages else _filler(dice, own, others, characters)
     who = asked[:1] if task in ("lookup", "count", "latest") else asked[: 2 if task == "first" else 3]
     told = {"count": 2 + draw.level, "latest": 2 + draw.level}.get(task, 1)
     needles = [name for name in who for _ in range(told)]
@@ -62,9 +64,12 @@ def make_exercise(draw: Draw) -> Exercise:
     depths = sorted(dice.sample(range(1001), len(needles)))
     for name, depth in reversed(list(zip(needles, depths, strict=True))):
         notes.insert(depth * len(notes) // 1000, _note(dice, own, name))
+    between = "\n\n" if draw.passages else "\n"
     question = say(f"ask_{task}", a=who[0], b=who[-1], list=", ".join(who))
     layout = dice.choice(("before", "after"))
-    whole = say(layout, question=question, notes="\n".join(notes))
+    whole = say(layout, question=question, notes=between.join(notes))
+    patterns = _patterns(draw.language)
+    notes = [note for note in notes if any(pattern.fullmatch(note) for pattern in patterns)]
     answer = _answer(task, who, notes, say)
     steps = "\n".join([say("quoted"), *(f"- {note}" for note in _naming(notes, who))])
     told_facts = {"task": task, "who": who, "depths": depths, "tokens": draw.tokens}
@@ -90,6 +95,16 @@ def _filler(dice: Random, own: Phrases, names: Sequence[str], characters: int) -
         notes.append(note)
         written += len(note) + 1
     return notes
+
+
+def _among(dice: Random, own: Phrases, names: Sequence[str], passages: Sequence[Passage]) -> list[str]:
+    """The paragraphs of documents, with one note about somebody else in each."""
+    parts: list[str] = []
+    for passage in passages:
+        own_parts = [passage.title] * bool(passage.title) + [one for one in passage.text.split("\n\n") if one.strip()]
+        own_parts.insert(dice.randint(1, len(own_parts)), _note(dice, own, dice.choice(names)))
+        parts += own_parts
+    return parts
 
 
 def _note(dice: Random, own: Phrases, name: str) -> str:

@@ -19,6 +19,7 @@ from pipeline.core.verify.math import Verdict
 from synth.instructions.config import ExerciseConfig, Form, FormShares, InstructionsConfig
 from synth.instructions.domains import exercises, verdicts
 from synth.instructions.exercise import Conversation, Draw, Unmade, written
+from synth.instructions.haystack import Haystack
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.selection import shards_of
 
@@ -62,15 +63,17 @@ class InstructionsWork:
         return shards_of(task.config.documents, task.config.documents_per_shard)
 
     def make_shard(self, task: StepTask, shard: int) -> ShardResult:
-        """Raises `UserError` where programs are wanted and there is no sandbox."""
+        """Raises `UserError` where programs are wanted and there is no sandbox, or no source matches `from`."""
         config: InstructionsConfig = task.config
         writer = ShardWriter(task, shard)
+        haystack = Haystack(task) if config.from_ else None
         first = shard * config.documents_per_shard
         last = min(first + config.documents_per_shard, config.documents)
         seen: set[str] = set()
         for start in range(first, last, BATCH):
             indices = range(start, min(start + BATCH, last))
-            _write_batch(writer, [draw_exercise(config, config.seed, index, config.forms) for index in indices], seen)
+            draws = [draw_exercise(config, config.seed, index, config.forms) for index in indices]
+            _write_batch(writer, [haystack.laid(draw) if haystack else draw for draw in draws], seen)
         return writer.commit()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Facts:
@@ -112,7 +115,8 @@ def _write(writer: ShardWriter, draw: Draw, one: Conversation, verdict: Verdict,
         messages=one.messages(),
         lang=one.language,
         domain=one.domain,
-        license=LICENSE,
+        license=" AND ".join(sorted({LICENSE, *(passage.license for passage in draw.passages)})),
+        parents=[passage.id for passage in draw.passages],
         maker=f"seodang.{KIND}.{one.domain}.{one.family}@{VERSION}",
     )
 

@@ -139,6 +139,31 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def test_long_context_questions_are_laid_into_documents(make_task: Callable[..., StepTask], library: Any) -> None:
+    texts = [library.row(lang, slug) for lang in ("en", "ko") for slug in library.slugs(lang)[:6]]
+    texts[0]["license"] = None
+    one = config(30, domains=("long-context",), languages=("en", "ko"), minimum_tokens=1500, maximum_tokens=2500)
+    one = one.replaced(from_=("articles",))
+    task = make_task("synth.long", one, [texts])
+    WORK.make_shard(task, 0)
+    found = rows(task)
+    assert len(found) >= 28
+    assert all(verdict.right for verdict in verdicts([conversation_of(row) for row in found]))
+    by_id = {row["id"]: row for row in texts}
+    depths: list[int] = []
+    for row in found:
+        question = row["messages"][-2]["content"]
+        assert row["parents"]
+        assert texts[0]["id"] not in row["parents"]
+        assert row["license"] == "Apache-2.0 AND CC0-1.0"
+        for parent in row["parents"]:
+            assert by_id[parent]["lang"] == row["lang"]
+            assert all(part in question for part in by_id[parent]["text"].split("\n\n"))
+        depths += json.loads(row["extra"])["facts"]["depths"]
+    assert min(depths) < 200
+    assert max(depths) > 800
+
+
 GOLDEN_HASH = "be358a6fcc48c56ac7cc65dc77bcbac6"  # xxh3-128 of 60 samples of the quick domains
 
 
