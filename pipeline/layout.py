@@ -10,7 +10,7 @@ execution. The graph, in order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixes.spec import PlanConfig
@@ -47,7 +47,8 @@ from stages.tokenizer.sample import (
 from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
-from synth.config import VERSIONS, WORKS, EndpointSetConfig, SynthSet, endpoint_binding
+from synth.config import VERSIONS, WORKS, AskingConfig, SynthSet, endpoint_binding
+from synth.instructions.config import IngestConfig
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 3
@@ -85,7 +86,10 @@ class Layout:
         # Compliance looks at a source before anything else does, wherever the file lists it.
         first, *later = cut_at_rules(sorted(groups[0], key=lambda one: one.name != COMPLIANCE))
         for name, source in self.curriculum.sources.items():
-            current[name] = self.source_step(name, source, first)
+            if source.use == "ingest":  # read for the sets that map it, and for nothing else
+                self.source_step(name, source, [one for one in first if one.name == COMPLIANCE])
+            else:
+                current[name] = self.source_step(name, source, first)
         for number, part in enumerate(later, start=1):
             for name, before in current.items():
                 step = f"{filter_name(1, number)}.{name}"
@@ -199,18 +203,21 @@ class Layout:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
-        if isinstance(config, EndpointSetConfig):
+        if isinstance(config, AskingConfig):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
+        if isinstance(config, IngestConfig):
+            inputs = {"documents": f"clean.{config.from_[0]}"}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
-        return self.guard(name, made)
+        # What is mapped from files has not been through the corpora's blocks: personal data is masked here.
+        return self.guard(name, made, ("pii", "decontaminate") if kind == "ingest" else ("decontaminate",))
 
-    def guard(self, name: str, made: str) -> str:
+    def guard(self, name: str, made: str, wanted: Sequence[str]) -> str:
         """A synthetic set's own decontamination and takedowns, where there are any."""
-        blocks = [one for group in self.grouped_blocks() for one in group if one.name == "decontaminate"]
+        blocks = [one for group in self.grouped_blocks() for one in group if one.name in wanted]
         specs, paths, content = self.block_files(blocks)
         self.take_down(name, "", content, paths)
         if not specs and TAKEDOWNS not in content:

@@ -16,6 +16,7 @@ from pipeline.executors.config import check_patterns
 from pipeline.graph import Graph
 from pipeline.layout import Layout
 from pipeline.reviews import check_training
+from synth.instructions.config import IngestConfig
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,17 @@ def check_names(curriculum: Curriculum, located: Located) -> None:
     if both:
         what = f"`{both[0]}` is both a source and a synthetic set"
         raise ConfigError(what, where=located.where(("synth", both[0])), fix="rename one of them")
-    names = [*curriculum.sources, *curriculum.synth]
+    mixed = [name for name, one in curriculum.sources.items() if one.use == "corpus"] + list(curriculum.synth)
     for set_name, config in curriculum.synth.items():
         for pattern in getattr(config, "from_", ()):
             _matches("source", pattern, curriculum.sources, located, ("synth", set_name, "from"))
+        if isinstance(config, IngestConfig):
+            _is_for_ingest(config.from_[0], curriculum, located.where(("synth", set_name, "from")))
     for mix_name, mix in curriculum.mixes.items():
         for component_name, component in mix.components.items():
             for pattern in component.from_:
                 loc = ("mixes", mix_name, "components", component_name, "from")
-                _matches("source or synthetic set", pattern, names, located, loc)
+                _matches("source or synthetic set", pattern, mixed, located, loc)
     seen: set[str] = set()
     for index, phase in enumerate(curriculum.phases):
         if phase.mix not in curriculum.mixes:
@@ -84,6 +87,16 @@ def check_names(curriculum: Curriculum, located: Located) -> None:
             where = located.where(("phases", index, "name"))
             raise ConfigError(f"two phases are named `{phase.name}`", where=where, fix="rename one of them")
         seen.add(phase.name)
+
+
+def _is_for_ingest(name: str, curriculum: Curriculum, where: str) -> None:
+    """Raises `ConfigError` unless the source is one that `ingest` sets map."""
+    able = [one for one, source in curriculum.sources.items() if source.use == "ingest"]
+    if name not in curriculum.sources:
+        raise unknown_name("source with `use: ingest`", name, able, where=where)
+    if name not in able:
+        what, fix = f"source `{name}` is read as running text", f"add `use: ingest` to `sources.{name}`"
+        raise ConfigError(what, where=where, fix=fix)
 
 
 def check_reviews(curriculum: Curriculum, cards: Mapping[str, SourceCard], located: Located) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from pipeline.core.config import Config
 from pipeline.core.provenance import SourceTerms
 
-Kind = Literal["warc", "jsonl", "parquet", "text", "html", "source-tree", "python-stdlib"]
+Kind = Literal["warc", "jsonl", "parquet", "csv", "text", "html", "source-tree", "python-stdlib"]
 
 MEBIBYTE = 1 << 20
 PYTHON_STDLIB = "python-stdlib"
@@ -25,7 +25,8 @@ class ReadConfig(Config):
 
     `warc`: WARC and WET files, `.gz` or plain. `jsonl`, `text`, `html`: also `.gz`, `.zst`, `.bz2`. `source-tree`:
     folders of program text, one document a file. `python-stdlib`: the running interpreter's own library (no paths).
-    Optional keys name fields of JSONL and Parquet records; fields that no key names are kept in `extra`.
+    `csv`: a header line, then a record a row; separated by whichever of , ; | and tab the header has most of.
+    Optional keys name fields of JSONL, Parquet and CSV records; fields that no key names are kept in `extra`.
     """
 
     kind: Kind
@@ -61,10 +62,15 @@ class ReadConfig(Config):
 
 
 class SourceConfig(Config):
-    """One corpus: how to read it, and its source card (a YAML file)."""
+    """One corpus: how to read it, its source card (a YAML file), and what it is for.
+
+    `use: ingest` is for tables, questions and answers, and parallel text that `ingest` sets map into conversations:
+    compliance looks at them, but they are not cleaned, deduplicated or mixed as running text.
+    """
 
     read: ReadConfig
     card: str
+    use: Literal["corpus", "ingest"] = "corpus"
 
 
 class BlockSpec(Config):

@@ -13,8 +13,11 @@ Parquet are cut where they lie.
 from __future__ import annotations
 
 import ast
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +43,7 @@ BATCH_BYTES = 16 << 20
 HTML = "text/html"
 CONTENT_TYPE = "content_type"  # key of `extra` that marks a page still to be extracted
 CUT_LINE_BYTES = 128 << 20  # of a JSON line that is parsed to be cut: what a worker of 1 GiB can hold
+DELIMITERS = (",", ";", "\t", "|")  # of CSV files
 _HTML_TYPES = frozenset({HTML, "application/xhtml+xml"})
 _TEXT_TYPES = frozenset({"text/plain", "text/markdown"})
 _CODE_ENDINGS = frozenset(
@@ -387,6 +391,33 @@ def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Ori
     return _row(origin, place if own is None else str(own), text, extra=extra_json(rest), **columns)
 
 
+def _csv(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    file, line = part.file, 1
+    csv.field_size_limit(read.maximum_document_bytes)
+    try:
+        with open_input(file.url) as handle, TextIOWrapper(handle, read.charset or "utf-8-sig", newline="") as text:
+            head = text.readline()
+            if not head.strip():
+                return
+            rows = csv.reader(chain([head], text), delimiter=max(DELIMITERS, key=head.count))
+            names = next(rows)
+            for row in rows:
+                line = rows.line_num
+                if len(row) == len(names):
+                    yield _record(dict(zip(names, row, strict=True)), f"{file.name}:{line}", read, origin)
+                elif row:
+                    yield Fault(
+                        "bad_record", f"{file.name}:{line}", f"{len(row)} fields, the header names {len(names)}"
+                    )
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        message = f"not {error.encoding}: set `read.charset` (for example cp949 or latin-1)"
+        yield Fault("unknown_charset", f"{file.name}:{line}", message)
+    except (*_READ_ERRORS, csv.Error) as error:
+        yield Fault("truncated", f"{file.name}:{line}", f"after this line: {type(error).__name__}: {error}")
+
+
 def _text_or_none(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
@@ -394,6 +425,7 @@ def _text_or_none(value: Any) -> str | None:
 _READERS: dict[str, Reader] = {
     "warc": _warc,
     "jsonl": _jsonl,
+    "csv": _csv,
     "text": _text,
     "html": _html,
     "source-tree": _tree,

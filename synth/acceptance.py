@@ -24,6 +24,23 @@ FILTERS: Mapping[str, Sequence[str]] = {
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
+    "instructions": (
+        "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",
+        "missing_steps", "evidence", "constraint", "duplicate",
+    ),
+    "answers": (
+        "ambiguous", "tests", "no_completion", "finish", "no_thinking", "leakage", "form", "language", "question",
+        "no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "constraint", "judge",
+    ),
+    "grounded": (
+        "document_too_long", "no_answer", "finish", "evidence", "language", "leakage", "numbers", "repeated", "too_few",
+        "judge",
+    ),
+    "ingest": (
+        "empty", "too_long", "not_a_number", "ambiguous", "not_in_context", "copied", "structure", "length",
+        "placeholders", "numbers", "form", "language", "question", "wrong_answer", "wrong_step", "evidence",
+        "duplicate",
+    ),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip
 

@@ -17,9 +17,9 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, mo
 from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
+from pipeline.core.languages import LANGUAGES, Language
+from synth.instructions.config import ExerciseConfig, FormShares, IngestConfig, InstructionsConfig
 
-Language = Literal["ko", "en", "es", "de", "ja", "vi"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
@@ -138,12 +138,17 @@ class JudgeConfig(Config):
     minimum: int = Field(default=3, ge=1, le=5)  # the lowest of its grades that stays; ours
 
 
-class EndpointSetConfig(SourcedConfig):
-    """Fields of a set that asks an endpoint about documents."""
+class AskingConfig(Config):
+    """Fields of a set that asks an endpoint."""
 
     endpoint: str = "replay"  # a name under `endpoints:`
-    samples: int = Field(default=1, ge=1)  # asked of each document; the first that passes its checks is kept
+    samples: int = Field(default=1, ge=1)  # asked of each item; the first that passes its checks is kept
     judge: JudgeConfig = JudgeConfig()
+
+
+class EndpointSetConfig(SourcedConfig, AskingConfig):
+    """Fields of a set that asks an endpoint about documents."""
+
     native_floor: float = Field(default=0.0, ge=0, lt=1)  # share of each language's text that stays native; 0: no floor
 
 
@@ -193,6 +198,36 @@ class QuestionsConfig(EndpointSetConfig):
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_tokens: int = Field(default=4096, ge=1)
     maximum_document_characters: int = Field(default=16_000, ge=1)
+
+
+class GroundedConfig(EndpointSetConfig):
+    """Conversations about documents: questions with thinking and answers (`synth/instructions/grounded.py`)."""
+
+    kind: Literal["grounded"]
+    asked_in: Literal["same", "other"] = "same"  # the document's language, or another of `into`
+    into: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
+    targets_per_document: int = Field(default=1, ge=1, le=len(LANGUAGES) - 1)
+    layout: Literal["open-book", "closed-book"] = "open-book"  # the document before the first question, or not at all
+    forms: FormShares = FormShares()
+    pairs: int = Field(default=3, ge=1)  # asked for
+    minimum_pairs: int = Field(default=1, ge=1)  # that pass their checks
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=6144, ge=1)
+    maximum_document_characters: int = Field(default=16_000, ge=1)
+
+
+class AnswersConfig(ExerciseConfig, AskingConfig):
+    """Our exercises answered by an endpoint: rejection sampling against verifiers (`synth/instructions/answers.py`)."""
+
+    kind: Literal["answers"]
+    documents: int = Field(ge=1)
+    forms: FormShares = FormShares()
+    temperature: float = Field(default=0.6, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=8192, ge=1)
+    seed: int = Field(default=0, ge=0)
+    documents_per_shard: int = Field(default=1000, ge=1)
 
 
 class CrossLingualConfig(SourcedConfig):
@@ -259,7 +294,16 @@ class ProgrammingConfig(Config):
 
 
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
+    ThinkingConfig
+    | TranslationConfig
+    | QuestionsConfig
+    | CrossLingualConfig
+    | ReasoningConfig
+    | ProgrammingConfig
+    | InstructionsConfig
+    | IngestConfig
+    | AnswersConfig
+    | GroundedConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -269,14 +313,19 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
+    "instructions": "synth.instructions.work:WORK",
+    "ingest": "synth.instructions.ingest:WORK",
+    "answers": "synth.instructions.answers:WORK",
+    "grounded": "synth.instructions.grounded:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1,
 }  # fmt: skip
 
 
 def endpoint_binding(
-    set_name: str, config: EndpointSetConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: AskingConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 

@@ -1,8 +1,7 @@
-"""What synthesis knows of each language: number style, density, tell-tale phrases, and which language a text is in.
+"""What synthesis knows of each language: number style, density, tell-tale phrases.
 
-Contract: one YAML file a language in `synth/languages/`; `detect` answers with one of ours after code, mathematics and
-links are taken out, or with an empty string when too little text is left. Cost of `detect`: about 0.1 ms a paragraph
-(py3langid, restricted to our languages), microseconds for Korean and Japanese (decided by their scripts).
+Contract: one YAML file a language in `synth/languages/`. Which language a text is in says `pipeline.core.languages`,
+whose two functions are handed on here.
 """
 
 from __future__ import annotations
@@ -16,15 +15,14 @@ from typing import Any
 from pydantic import Field
 
 from pipeline.core.config import Config
+from pipeline.core.languages import detect, foreign_share
 from pipeline.core.verify.expressions import NumberStyle
-from synth.config import LANGUAGES, tuples
+from synth.config import tuples
 
-NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|https?://\S+|[\d\W_]+", re.S)
-HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
-KANA = re.compile(r"[ぁ-ゖァ-ヺ]")
-HAN = re.compile(r"[一-鿿々]")
-LETTERS_NEEDED = {"hangul": 8, "latin": 30}  # below that a paragraph is not judged; ours
-SCRIPT_SHARE = 0.3  # of letters in the script of ko or ja; terms and names in Latin letters are usual
+__all__ = [
+    "LanguageFacts", "density", "detect", "facts", "foreign_share", "hesitation_pattern", "leakage_pattern", "primary",
+    "read_package_yaml",
+]  # fmt: skip
 
 
 class LanguageFacts(Config):
@@ -76,41 +74,6 @@ def primary(tag: str | None) -> str:
     return (tag or "").split("-")[0].lower()
 
 
-def detect(text: str) -> str:
-    """The language of one paragraph among ours, or an empty string when it is too short to tell."""
-    prose = NOT_PROSE.sub(" ", text).strip()
-    letters = len(prose) - prose.count(" ")
-    hangul, kana, han = (len(pattern.findall(prose)) for pattern in (HANGUL, KANA, HAN))
-    if letters >= LETTERS_NEEDED["hangul"]:
-        if hangul >= SCRIPT_SHARE * letters:
-            return "ko"
-        if kana and kana + han >= SCRIPT_SHARE * letters:
-            return "ja"
-    if letters < LETTERS_NEEDED["latin"]:
-        return ""
-    return str(_identifier().classify(prose)[0])
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-    identifier.set_languages(list(LANGUAGES))
-    return identifier
-
-
 def density(text: str) -> float:
     """Characters a token, estimated: of the language, or English where the text is too short to tell."""
     return facts(detect(text) or "en").characters_per_token
-
-
-def foreign_share(text: str, language: str) -> float:
-    """Share of characters that stand in paragraphs of another language (paragraphs too short to tell are left out)."""
-    foreign = judged = 0
-    for paragraph in text.split("\n"):
-        found = detect(paragraph)
-        if found:
-            judged += len(paragraph)
-            foreign += len(paragraph) if found != language else 0
-    return foreign / judged if judged else 0.0

@@ -88,7 +88,7 @@ class QuestionsMaker:
         good: list[Mapping[str, str]] = []
         first: Refused | None = None
         for pair in outcome.structured["pairs"]:
-            failure = _pair_failure(pair, row, [one["question"] for one in good])
+            failure = pair_failure(pair, row, [one["question"] for one in good])
             first = first or failure
             if failure is None:
                 good.append(pair)
@@ -97,14 +97,16 @@ class QuestionsMaker:
         return _sample(row, good, config)
 
 
-def _pair_failure(pair: Mapping[str, str], row: Row, earlier: Sequence[str]) -> Refused | None:
+def pair_failure(pair: Mapping[str, str], row: Row, earlier: Sequence[str]) -> Refused | None:
+    """Why a question with its answer (and thinking, where it has some) does not stay."""
     target, document = row["target"], row["text"]
     shown = "\n".join(pair[name] for name in ("question", "answer", "evidence"))
     evidence = SPACE.sub(" ", pair["evidence"]).strip()
     if len(evidence) < SHORTEST_EVIDENCE or evidence not in SPACE.sub(" ", document):
         return Refused("evidence", evidence[:200], shown)
-    written = f"{pair['question']} {pair['answer']}"
-    for part in (pair["question"], pair["answer"]):
+    parts = [pair[name] for name in ("question", "reasoning", "answer") if name in pair]
+    written = " ".join(parts)
+    for part in parts:
         found = detect(part)
         if found not in ("", target):
             return Refused("language", f"`{found}`, asked for `{target}`", shown)
