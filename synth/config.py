@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
@@ -17,9 +17,9 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, mo
 from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
+from synth.config_base import LANGUAGES, JudgeConfig, Language
+from synth.tools.config import ToolsConfig
 
-Language = Literal["ko", "en", "es", "de", "ja", "vi"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
@@ -129,13 +129,6 @@ class ThoughtChecks(Config):
     minimum_grounding: float = Field(default=1.0, ge=0)  # terms shared with the document, in unrelated texts' share
     maximum_wrong_equations: int = Field(default=0, ge=0)
     maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
-
-
-class JudgeConfig(Config):
-    """A model that grades samples which passed every other check (`synth/judge.py`)."""
-
-    permille: int = Field(default=0, ge=0, le=1000)  # how many of a thousand samples it sees
-    minimum: int = Field(default=3, ge=1, le=5)  # the lowest of its grades that stays; ours
 
 
 class EndpointSetConfig(SourcedConfig):
@@ -259,7 +252,13 @@ class ProgrammingConfig(Config):
 
 
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
+    ThinkingConfig
+    | TranslationConfig
+    | QuestionsConfig
+    | CrossLingualConfig
+    | ReasoningConfig
+    | ProgrammingConfig
+    | ToolsConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -269,14 +268,21 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
+    "tools": "synth.tools.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+    "tools": 1,
 }  # fmt: skip
 
 
+def asks_endpoint(config: object) -> TypeGuard[EndpointSetConfig | ToolsConfig]:
+    """Whether a set of this configuration asks a model."""
+    return isinstance(config, EndpointSetConfig) or (isinstance(config, ToolsConfig) and bool(config.endpoint))
+
+
 def endpoint_binding(
-    set_name: str, config: EndpointSetConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: EndpointSetConfig | ToolsConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 

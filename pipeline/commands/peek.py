@@ -138,9 +138,14 @@ def panel(row: dict[str, Any]) -> Panel:
 def body_of(row: dict[str, Any]) -> str:
     """What there is to read in a row: its text, its conversation, or the excerpt it has."""
     if row.get("messages"):
-        return "\n".join(
-            f"[{one['role']}] {one.get('reasoning') or ''}{one['content'] or ''}" for one in row["messages"]
-        )
+        return "\n".join(map(_said, row["messages"]))
     if "text" in row:
         return str(row["text"]) if row["text"] is not None else "(text not kept: only the first of each reason are)"
     return str(row.get("excerpt") or "")
+
+
+def _said(message: dict[str, Any]) -> str:
+    """A message with its thought and its calls of tools, a line each."""
+    called = [f"{call['name']} {call['arguments']}" for call in message.get("tool_calls") or ()]
+    said = (message.get("reasoning") or "") + (message["content"] or "")
+    return f"[{message['role']}] " + "\n".join([*([said] if said else []), *called])
