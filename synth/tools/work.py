@@ -58,6 +58,7 @@ ENVIRONMENT_SCHEMA = pa.schema(
 class Attempt:
     """One scenario, or why there is none."""
 
+    language: str
     scenario: Scenario | None
     fault: Fault | None
     answer: Completion | ContentError | None = None  # of the model that wrote it
@@ -91,10 +92,10 @@ class ToolsWork:
         grades = _graded(chosen, config, model, answers, writer.source) if answers is not None else {}
         rows: list[dict[str, Any]] = []
         for index, attempts in items.items():
-            _note_requests(writer, index, attempts, chosen.get(index), grades.get(index))
-            made = chosen.get(index)
-            if made is not None and index in grades and (low := verdict_of(grades[index][1], config.judge.minimum)):
+            made, grade = chosen.get(index), grades.get(index)
+            if made is not None and grade is not None and (low := verdict_of(grade[1], config.judge.minimum)):
                 made.fault = Fault("judge", low)
+            _note_requests(writer, index, attempts, made, grade)
             rows += _write(writer, index, attempts, made, config)
         path = task.folder / ENVIRONMENTS / f"{shard:05d}.parquet"
         write_table(path, table_from_rows(rows, ENVIRONMENT_SCHEMA))
@@ -128,9 +129,9 @@ def _attempts(config: ToolsConfig, index: int, model: str) -> list[Attempt]:
     """The scenario of our own, judged; or what to ask a model for, with ours as its example."""
     scenario = make_scenario(config, index)
     if config.source == "generator":
-        return [Attempt(scenario, judged(scenario))]
+        return [Attempt(scenario.language, scenario, judged(scenario))]
     return [
-        Attempt(scenario, None, request=scenario_request(scenario, config, model, sample))
+        Attempt(scenario.language, scenario, None, request=scenario_request(scenario, config, model, sample))
         for sample in range(config.samples)
     ]
 
@@ -189,14 +190,17 @@ def _note_requests(
     made: Attempt | None,
     grade: tuple[Request, Outcome] | None,
 ) -> None:
-    row = {"id": document_id(writer.source, str(index)), "license": LICENSE, "lang": None}
+    row = {"id": document_id(writer.source, str(index)), "license": LICENSE, "lang": attempts[0].language}
     for one in attempts:
         if one.request is not None and one.answer is not None:
             unused = "kept" if one is made else "another sample is kept"
-            verdict = f"tools.{one.fault.check}" if one.fault else unused
-            writer.request(request_row(one.request, one.answer, row, verdict))
-    if grade is not None:
-        writer.request(request_row(*grade, row, "judge"))
+            writer.request(request_row(one.request, one.answer, row, _verdict(one, unused)))
+    if grade is not None and made is not None:
+        writer.request(request_row(*grade, row, _verdict(made, "kept")))
+
+
+def _verdict(one: Attempt, good: str) -> str:
+    return f"tools.{one.fault.check}" if one.fault else good
 
 
 def _write(
@@ -208,8 +212,8 @@ def _write(
     if made is None or made.scenario is None or made.fault is not None:
         fault = shown.fault
         assert fault is not None
-        lang = shown.scenario.language if shown.scenario else None
-        writer.drop(str(index), f"tools.{fault.check}", fault.detail, shown.shown, bytes_in=bytes_in, lang=lang)
+        told_why = {"reason": f"tools.{fault.check}", "detail": fault.detail, "text": shown.shown}
+        writer.drop(str(index), **told_why, bytes_in=bytes_in, lang=shown.language)
         return []
     scenario = made.scenario
     thinks = derive_seed("tools.reasoning", config.seed, index) % 1000 < config.reasoning_permille
