@@ -103,8 +103,7 @@ def written_scenario(seed: Scenario, outcome: Outcome) -> Scenario | Fault:
     criteria = Criteria(
         facts=tuple(answer["facts"]),
         never=tuple(Forbidden(one, tuple(one.arguments)) for one in calls_of(answer["forbidden"])),
-        first=seed.criteria.first,
-        guarded=seed.criteria.guarded,
+        order=seed.criteria.order,
     )
     return replace(
         seed,

@@ -18,7 +18,7 @@ from typing import Any
 import xxhash
 
 from synth.language import read_package_yaml
-from synth.tools.environment import Call, Forbidden, State, Tool, ToolError
+from synth.tools.environment import Call, Forbidden, Order, State, Tool, ToolError
 
 SESSION, CURRENT = "session", "current"
 FIRST_DAY = datetime(2031, 1, 6)  # a Monday
@@ -37,6 +37,7 @@ COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 1}
 AMOUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
 FLAG: Mapping[str, Any] = {"type": "boolean"}
 RULE: Mapping[str, Any] = {"type": "integer", "minimum": 1, "description": "number of the rule in the policy"}
+SUBJECT: Mapping[str, Any] = {**TEXT, "description": "id of the record that the request is about"}
 
 
 def choice(*values: str) -> Mapping[str, Any]:
@@ -100,8 +101,8 @@ def decline_request(state: State, subject: str, rule: int) -> Any:
 
 DECLINE = Tool(
     "decline_request",
-    "Record that a request about a record (its id) was declined and by which rule of the policy.",
-    {"subject": TEXT, "rule": RULE},
+    "Record that a request was declined and by which rule of the policy.",
+    {"subject": SUBJECT, "rule": RULE},
     decline_request,
 )
 SESSION_TABLE: Mapping[str, Any] = {
@@ -224,8 +225,7 @@ class Domain:
     tool_list: tuple[Tool, ...]
     scenes: Mapping[str, Callable[[Draw], Drawn]]
     settings: Callable[[Random], dict[str, int]]  # numbers in its rules
-    first: str = ""  # the tool that confirms who is asking
-    guarded: tuple[str, ...] = ()  # tools that need it
+    order: tuple[Order, ...] = ()  # which tools its rules want before others
     version: int = 1
     tools: Mapping[str, Tool] = field(init=False)
 

@@ -7,7 +7,7 @@ that fails leaves the state as it was and gives `{"error": {"code", "message"}}`
   state    the end state is, by hash, that of a fresh environment after the reference actions
   fact     the answer says every required fact
   never    no forbidden call has succeeded
-  order    no guarded call has succeeded before the one that must come first
+  order    no call has succeeded before one that must come first
 
 All must hold, and a scenario whose reference changes nothing and says nothing passes for nobody. The form follows
 tau2-bench's tasks (database hash and facts to communicate). Cost: about 0.1 ms a call.
@@ -97,13 +97,20 @@ class Forbidden:
 
 
 @dataclass(frozen=True)
+class Order:
+    """One tool must succeed before others."""
+
+    first: str
+    then: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Criteria:
     """What a solution must reach besides the reference's end state."""
 
     facts: tuple[str, ...] = ()  # that the answer must say
     never: tuple[Forbidden, ...] = ()
-    first: str = ""  # the tool that must succeed before …
-    guarded: tuple[str, ...] = ()  # … any of these
+    order: tuple[Order, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,15 +183,15 @@ def mentions(text: str, fact: str) -> bool:
 def broken(criteria: Criteria, log: Sequence[tuple[Call, bool]]) -> list[str]:
     """What calls (with whether they failed) break of the policy."""
     failures: list[str] = []
-    confirmed = not criteria.first
+    done: set[str] = set()
     for call, failed in log:
         if failed:
             continue
         if any(one.fits(call) for one in criteria.never):
             failures.append(f"never: {call.name} {orjson.dumps(dict(call.arguments)).decode()}")
-        if call.name in criteria.guarded and not confirmed:
-            failures.append(f"order: {call.name} before {criteria.first}")
-        confirmed = confirmed or call.name == criteria.first
+        early = [one.first for one in criteria.order if call.name in one.then and one.first not in done]
+        failures += [f"order: {call.name} before {first}" for first in early]
+        done.add(call.name)
     return failures
 
 

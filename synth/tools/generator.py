@@ -44,7 +44,7 @@ def drawn_scenario(domain: Domain, scene: str, language: str, dice: Random) -> S
         turns=_turns(domain, drawn, str(own["crux"]), thoughts, dice),
         closing=dice.choice(thoughts["done"]),
         reply=str(own["reply"]).format(**drawn.places),
-        criteria=Criteria(tuple(drawn.facts), tuple(drawn.never), domain.first, domain.guarded if domain.first else ()),
+        criteria=Criteria(tuple(drawn.facts), tuple(drawn.never), domain.order),
     )
 
 

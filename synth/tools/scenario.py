@@ -16,7 +16,7 @@ import orjson
 from pipeline.core.errors import InputError, unknown_name
 from synth.tools.domain import Domain
 from synth.tools.domains import DOMAINS
-from synth.tools.environment import Call, Criteria, Environment, Forbidden, State
+from synth.tools.environment import Call, Criteria, Environment, Forbidden, Order, State
 
 SCENARIO_VERSION = 1
 
@@ -64,6 +64,10 @@ class Scenario:
         """An environment at its start."""
         return Environment(self.tools().tools, self.state, self.calls, self.criteria)
 
+    def opening(self) -> list[dict[str, str]]:
+        """The messages that an assistant starts from."""
+        return [{"role": "system", "content": self.policy}, {"role": "user", "content": self.task}]
+
     def declarations(self) -> list[dict[str, Any]]:
         """What the assistant is told of its tools."""
         return [tool.declaration() for tool in self.tools().tools.values()]
@@ -82,8 +86,8 @@ class Scenario:
         criteria = value.pop("criteria")
         turns = [Turn(turn["thought"], calls_of(turn["calls"])) for turn in value.pop("turns")]
         never = tuple(Forbidden(Call(**one["call"]), tuple(one["matters"])) for one in criteria.pop("never"))
-        listed = {name: tuple(criteria.pop(name)) for name in ("facts", "guarded")}
-        return cls(**value, turns=tuple(turns), criteria=Criteria(never=never, **listed, **criteria))
+        order = tuple(Order(one["first"], tuple(one["then"])) for one in criteria.pop("order"))
+        return cls(**value, turns=tuple(turns), criteria=Criteria(tuple(criteria.pop("facts")), never, order))
 
 
 def calls_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:

@@ -20,10 +20,7 @@ Message = Mapping[str, Any]
 def messages_of(scenario: Scenario, *, reasoning: bool) -> list[Message]:
     """Play the reference in a fresh environment; with the thoughts, or without any."""
     environment = scenario.environment()
-    messages: list[Message] = [
-        {"role": "system", "content": scenario.policy},
-        {"role": "user", "content": scenario.task},
-    ]
+    messages: list[Message] = [*scenario.opening()]
     for turn in scenario.turns:
         calls = [{"name": call.name, "arguments": json_text(call.arguments)} for call in turn.calls]
         thought = {"reasoning": turn.thought} if reasoning else {}

@@ -206,13 +206,22 @@ def _unguarded(scenario: Scenario, environment: Environment) -> str:
         if place < 0:
             return f"never possible: {_shown(one.call)}"
         tries += [[*reference[:place], one.call, *reference[place:]], [*reference[:-1], one.call]]
-    if any(call.name in criteria.guarded for call in reference):
-        tries.append(sorted(reference, key=lambda call: call.name == criteria.first))
+    for order in criteria.order:
+        if {order.first, *order.then} & {call.name for call in reference} > {order.first}:
+            tries.append([*_without(reference, order.first), *_only(reference, order.first)])
     for calls in tries:
         state, outcomes = replayed(environment.tools, copied(scenario.state), calls)
         if environment.judged(state, _log(calls, outcomes), scenario.reply).passed:
             return ", ".join(map(_shown, calls))
     return ""
+
+
+def _only(calls: Sequence[Call], name: str) -> list[Call]:
+    return [call for call in calls if call.name == name]
+
+
+def _without(calls: Sequence[Call], name: str) -> list[Call]:
+    return [call for call in calls if call.name != name]
 
 
 def _latest(environment: Environment, call: Call) -> int:

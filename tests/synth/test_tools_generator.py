@@ -94,7 +94,7 @@ def with_tool(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tool
     """The library with one tool changed."""
     library = DOMAINS["library"]
     tools = tuple(change(tool) if tool.name == name else tool for tool in library.tool_list)
-    fields = ("name", "tables", "scenes", "settings", "first", "guarded", "version")
+    fields = ("name", "tables", "scenes", "settings", "order", "version")
     changed = Domain(tool_list=tools, **{field: getattr(library, field) for field in fields})
     monkeypatch.setitem(DOMAINS, "library", changed)  # type: ignore[arg-type]
 
@@ -173,6 +173,17 @@ def test_a_forbidden_call_that_nobody_could_make(good: Scenario) -> None:
     absent = Forbidden(Call("renew_loan", {"loan_id": "L-0", "days": 7}), ("loan_id",))
     check, detail = fault(replace(good, criteria=replace(good.criteria, never=(absent,))))
     assert (check, detail) == ("violation_passes", "never possible: renew_loan(loan_id='L-0', days=7)")
+
+
+def test_a_rule_of_order_that_is_not_in_the_criteria_is_not_checked_by_the_end_state(good: Scenario) -> None:
+    """Why order is a criterion: moving an appointment the other way round ends in the same state."""
+    moved = _of("clinic", "reschedule")
+    book, cancel = moved.calls[-2:]
+    turned = [*moved.calls[:-2], cancel, book]
+    environment = moved.environment()
+    for call in turned:
+        environment.call(call.name, call.arguments)
+    assert environment.passes(moved.reply).failures == ("order: cancel_appointment before book_slot",)
 
 
 def test_a_task_that_tells_its_answer(good: Scenario) -> None:

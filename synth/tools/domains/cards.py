@@ -30,7 +30,7 @@ from synth.tools.domain import (
     record,
     verify_tool,
 )  # fmt: skip
-from synth.tools.environment import State, Tool, ToolError
+from synth.tools.environment import Order, State, Tool, ToolError
 
 REASON, DELIVERY = choice("lost", "stolen"), choice("standard", "express")
 TABLES = {
@@ -166,8 +166,7 @@ def limit(draw: Draw) -> Drawn:
     if too_high:
         case = code("CASE", card_id, 3)
         moves = [*opening, move("crux", call("decline_request", subject=card_id, rule=3))]
-        facts = [case, str(card["limit"] * factor)]
-        return Drawn("limit_declined", state, moves, facts, {**places, "case": case}, [forbid(raised)])
+        return Drawn("limit_declined", state, moves, [case], {**places, "case": case}, [forbid(raised)])
     confirmation = code("LIM", card_id, wished)
     moves = [*opening, move("crux", raised)]
     return Drawn("limit", state, moves, [confirmation], {**places, "confirmation": confirmation})
@@ -224,6 +223,7 @@ CARDS = Domain(
     ),
     {"lost": lost, "limit": limit, "dispute": dispute},
     settings,
-    first="verify_customer",
-    guarded=("block_card", "order_replacement", "set_limit", "dispute_payment", "decline_request"),
+    order=(
+        Order("verify_customer", ("block_card", "order_replacement", "set_limit", "dispute_payment", "decline_request")),
+    ),
 )  # fmt: skip

@@ -30,7 +30,7 @@ from synth.tools.domain import (
     record,
     verify_tool,
 )  # fmt: skip
-from synth.tools.environment import State, Tool, ToolError
+from synth.tools.environment import Order, State, Tool, ToolError
 
 HALF_HOURS = range(16, 34)  # of a day, from 8:00 to 16:30
 SPECIALTIES = ("dermatology", "dentistry", "ophthalmology", "orthopaedics", "paediatrics", "cardiology")
@@ -206,6 +206,8 @@ CLINIC = Domain(
     ),
     {"reschedule": reschedule, "wished": wished},
     settings,
-    first="verify_patient",
-    guarded=("book_slot", "cancel_appointment", "decline_request"),
+    order=(
+        Order("verify_patient", ("book_slot", "cancel_appointment", "decline_request")),
+        Order("book_slot", ("cancel_appointment",)),
+    ),
 )

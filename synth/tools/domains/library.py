@@ -26,7 +26,7 @@ from synth.tools.domain import (
     record,
     verify_tool,
 )  # fmt: skip
-from synth.tools.environment import State, Tool, ToolError
+from synth.tools.environment import Order, State, Tool, ToolError
 
 TABLES = {
     "members": {"name": TEXT, "pin": TEXT, "fees": AMOUNT},
@@ -167,8 +167,8 @@ def hold(draw: Draw) -> Drawn:
     ]
     placed = call("place_hold", member_id=member_id, book_id=book_id)
     if owes_too_much:
-        case = code("CASE", member_id, 3)
-        moves = [*opening, move("crux", call("decline_request", subject=member_id, rule=3))]
+        case = code("CASE", book_id, 3)
+        moves = [*opening, move("crux", call("decline_request", subject=book_id, rule=3))]
         facts = [case, str(member["fees"])]
         return Drawn("hold_declined", state, moves, facts, {**places, "case": case}, [forbid(placed)])
     hold_id = code("HOLD", member_id, book_id)
@@ -192,6 +192,5 @@ LIBRARY = Domain(
     ),
     {"renew": renew, "hold": hold},
     settings,
-    first="verify_member",
-    guarded=("renew_loan", "place_hold", "decline_request"),
+    order=(Order("verify_member", ("renew_loan", "place_hold", "decline_request")),),
 )

@@ -31,7 +31,7 @@ from synth.tools.domain import (
     record,
     verify_tool,
 )  # fmt: skip
-from synth.tools.environment import State, Tool, ToolError
+from synth.tools.environment import Order, State, Tool, ToolError
 
 PERCENT = {"type": "integer", "minimum": 0, "maximum": 100}
 TABLES = {
@@ -206,6 +206,5 @@ TRAINS = Domain(
     ),
     {"refund": refund, "change": change},
     settings,
-    first="verify_booking",
-    guarded=("change_train", "cancel_booking", "decline_request"),
+    order=(Order("verify_booking", ("change_train", "cancel_booking", "decline_request")),),
 )  # fmt: skip
