@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from random import Random
 from typing import Any
 
 import xxhash
+from jsonschema import Draft202012Validator
 
 from synth.language import read_package_yaml
 from synth.tools.environment import Call, Forbidden, Order, State, Tool, ToolError
@@ -248,6 +249,10 @@ class Domain:
             "required": [*self.tables, SESSION],
             "additionalProperties": False,
         }
+
+    @cached_property
+    def state_validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self.state_schema)
 
 
 def _record_schema(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from unicodedata import normalize
 import orjson
 import xxhash
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 
 from pipeline.core.errors import nearest
 
@@ -68,6 +69,15 @@ class Tool:
     @cached_property
     def validator(self) -> Draft202012Validator:
         return Draft202012Validator(self.schema)
+
+    @cached_property
+    def schema_fault(self) -> str:
+        """Why the arguments' schema is no JSON Schema, or an empty text."""
+        try:
+            Draft202012Validator.check_schema(self.schema)
+        except SchemaError as error:
+            return error.message
+        return ""
 
     def declaration(self) -> dict[str, Any]:
         """As servers of the chat completions protocol take it."""

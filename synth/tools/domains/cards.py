@@ -224,6 +224,8 @@ CARDS = Domain(
     {"lost": lost, "limit": limit, "dispute": dispute},
     settings,
     order=(
-        Order("verify_customer", ("block_card", "order_replacement", "set_limit", "dispute_payment", "decline_request")),
+        Order(
+            "verify_customer", ("block_card", "order_replacement", "set_limit", "dispute_payment", "decline_request")
+        ),
     ),
 )  # fmt: skip
