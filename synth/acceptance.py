@@ -25,8 +25,8 @@ FILTERS: Mapping[str, Sequence[str]] = {
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "tools": (
-        "no_answer", "schema_invalid", "reference_fails", "reset_inexact", "noop_passes", "perturbed_passes",
-        "violation_passes", "leaked", "language", "duplicate", "judge",
+        "no_answer", "schema_invalid", "reference_fails", "ungrounded", "reset_inexact", "noop_passes",
+        "perturbed_passes", "violation_passes", "leaked", "language", "duplicate", "judge",
     ),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),

@@ -8,7 +8,7 @@ is declined by recording the rule, so that doing nothing never passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
@@ -151,6 +151,10 @@ class Draw:
     def amount(self, low: int, high: int) -> int:
         """A price between two numbers of the language's unit."""
         return self.dice.randint(low, high) * self.money_unit
+
+    def joined(self, parts: Iterable[str]) -> str:
+        """A list within a sentence."""
+        return str(texts(self.language)["common"]["comma"]).join(parts)
 
     def key(self, prefix: str) -> str:
         """A fresh key such as `L-4821`."""

@@ -4,12 +4,13 @@ Contract: `judged` gives nothing, or the first reason in this order:
 
   schema_invalid     a tool's schema, the state or a reference call does not fit
   reference_fails    the reference actions with the reference answer do not pass
+  ungrounded         a call uses a text, or the answer must say a fact, that no one has said and no tool returned before
   reset_inexact      two plays differ, or a reset does not give the start back
   noop_passes        doing nothing passes, whatever is said, or all actions pass without the facts
   perturbed_passes   a state-changing call left out, with another argument or another record, still passes
   violation_passes   a forbidden call, or guarded ones before the one that must come first, still pass
   leaked             the task says a fact that has to be found out
-  language           the task or the answer is in another language
+  language           task, answer or thoughts are in another language
   duplicate          (by the caller) the same task on the same state stands earlier in the shard
 
 Cost: 5 ms a scenario, half of it the state's JSON Schema.
@@ -40,8 +41,8 @@ from synth.tools.scenario import Scenario
 
 OTHERS_TRIED = 3  # values from the same column put in place of an argument's
 CHECKS = (
-    "schema_invalid", "reference_fails", "reset_inexact", "noop_passes", "perturbed_passes", "violation_passes",
-    "leaked", "language",
+    "schema_invalid", "reference_fails", "ungrounded", "reset_inexact", "noop_passes", "perturbed_passes",
+    "violation_passes", "leaked", "language",
 )  # fmt: skip
 
 
@@ -59,6 +60,7 @@ def judged(scenario: Scenario) -> Fault | None:
     for check, finder in (
         ("schema_invalid", _misfit),
         ("reference_fails", _failing),
+        ("ungrounded", _ungrounded),
         ("reset_inexact", _inexact),
         ("noop_passes", _idle),
         ("perturbed_passes", _indifferent),
@@ -95,6 +97,42 @@ def _failing(scenario: Scenario, environment: Environment) -> str:
     environment.reset()
     _played(environment)
     return "; ".join(environment.passes(scenario.reply).failures)
+
+
+def _ungrounded(scenario: Scenario, environment: Environment) -> str:
+    """Free texts only: choices, numbers and times may be worked out."""
+    environment.reset()
+    known = [scenario.task, scenario.policy]
+    for turn in scenario.turns:
+        for call in turn.calls:
+            parameters = environment.tools[call.name].parameters
+            texts = [text for name, value in call.arguments.items() for text in _free_texts(parameters[name], value)]
+            for text in texts:
+                if not mentions("\n".join(known), text):
+                    return f"{_shown(call)}: `{text}` comes from nowhere"
+        for call in turn.calls:
+            known += [*_texts(dict(call.arguments)), *_texts(environment.call(call.name, call.arguments))]
+    said = "\n".join(known)
+    return next(
+        (f"the fact `{fact}` comes from nowhere" for fact in scenario.criteria.facts if not mentions(said, fact)), ""
+    )
+
+
+def _free_texts(schema: Mapping[str, Any], value: Any) -> list[str]:
+    if isinstance(value, list):
+        parts: list[Any] = value
+        return [text for part in parts for text in _free_texts(schema.get("items", {}), part)]
+    return [value] if isinstance(value, str) and not {"enum", "pattern"} & set(schema) else []
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text and number of a JSON value."""
+    if isinstance(value, Mapping):
+        return [text for child in value.values() for text in _texts(child)]
+    if isinstance(value, list):
+        parts: list[Any] = value
+        return [text for child in parts for text in _texts(child)]
+    return [str(value)]
 
 
 def _inexact(scenario: Scenario, environment: Environment) -> str:
@@ -236,10 +274,11 @@ def _leaking(scenario: Scenario, environment: Environment) -> str:
 
 def _foreign(scenario: Scenario, environment: Environment) -> str:
     del environment
-    for name, text in (("task", scenario.task), ("answer", scenario.reply)):
+    thoughts = "\n".join([*(turn.thought for turn in scenario.turns), scenario.closing])
+    for name, text in (("task", scenario.task), ("answer", scenario.reply), ("thoughts", thoughts)):
         found = detect(text)
         if found not in ("", scenario.language):
-            return f"the {name} is in `{found}`, not `{scenario.language}`"
+            return f"{name} in `{found}`, not in `{scenario.language}`"
     return ""
 
 

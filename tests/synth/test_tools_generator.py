@@ -77,6 +77,23 @@ def test_a_scenario_is_a_function_of_config_and_index() -> None:
     assert {make_scenario(narrow, n).tools().name for n in range(9)} == {"clinic"}
 
 
+@pytest.mark.parametrize("name", DOMAIN_NAMES)
+def test_other_ways_to_the_same_end_pass(name: str) -> None:
+    """Calls of one turn in any order, and any look at the state in between, are no mistakes."""
+    for number in range(12):
+        dice = Random(number)
+        scene = dice.choice(sorted(DOMAINS[name].scenes))
+        scenario = drawn_scenario(DOMAINS[name], scene, "en", dice)
+        looks = [c for c in scenario.calls if c.name.startswith(("list_", "get_", "find_", "search_"))]
+        environment = scenario.environment()
+        for turn in scenario.turns:
+            for call in dice.sample(turn.calls, len(turn.calls)):
+                environment.call(call.name, call.arguments)
+                look = dice.choice(looks)
+                environment.call(look.name, look.arguments)
+        assert environment.passes(scenario.reply.upper()).passed, scenario.template
+
+
 def fault(scenario: Scenario) -> tuple[str, str]:
     found = judged(scenario)
     assert found is not None
@@ -118,10 +135,23 @@ def test_a_reference_without_criteria(good: Scenario) -> None:
     assert (check, detail[:11]) == ("reference_fails", "no_criteria")
 
 
+def test_what_the_reference_cannot_know(good: Scenario) -> None:
+    """A solution that uses the PIN without having been told it, or an id before a tool has returned it."""
+    pin, loan = good.calls[0].arguments["pin"], good.calls[2]
+    silent = replace(good, task=good.task.replace(pin, "(I forgot)"))
+    check, detail = fault(silent)
+    assert (check, detail.split("): ")[1]) == ("ungrounded", f"`{pin}` comes from nowhere")
+    blind = replace(good, turns=(good.turns[0], *good.turns[2:]))
+    assert fault(blind)[1].endswith(f"`{loan.arguments['loan_id']}` comes from nowhere")
+    clairvoyant = replace(good, reply=f"{good.reply} XK-77", criteria=replace(good.criteria, facts=("XK-77",)))
+    assert fault(clairvoyant) == ("ungrounded", "the fact `XK-77` comes from nowhere")
+
+
 def test_a_refusal_that_passes_by_doing_nothing(good: Scenario) -> None:
     """The trap of refusal tasks: nothing changes, so that an answer is enough."""
-    reading = replace(good, turns=good.turns[1:2], reply="No: A-1.", criteria=Criteria(facts=("A-1",)))
-    assert fault(reading) == ("noop_passes", "no call, and the answer `No: A-1.`")
+    fact = next(iter(good.state["loans"].values()))["due"]
+    known = replace(good, turns=good.turns[1:2], reply=f"No: {fact}.", criteria=Criteria(facts=(fact,)))
+    assert fault(known) == ("noop_passes", f"no call, and the answer `No: {fact}.`")
 
 
 def test_an_argument_that_does_not_matter(monkeypatch: pytest.MonkeyPatch, good: Scenario) -> None:
@@ -192,8 +222,9 @@ def test_a_task_that_tells_its_answer(good: Scenario) -> None:
 
 
 def test_a_task_in_another_language(good: Scenario) -> None:
-    german = "Guten Tag, bitte verlängern Sie alle meine Ausleihen, soweit die Regeln es erlauben."
-    assert fault(replace(good, task=german)) == ("language", "the task is in `de`, not `en`")
+    member, pin = good.calls[0].arguments.values()
+    german = f"Ausweis {member}, PIN {pin}. Bitte verlängern Sie alle meine Ausleihen, soweit die Regeln es erlauben."
+    assert fault(replace(good, task=german)) == ("language", "task in `de`, not in `en`")
 
 
 @pytest.mark.parametrize(

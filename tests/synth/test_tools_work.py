@@ -220,7 +220,7 @@ def test_a_models_scenarios_are_validated_like_ours(make_task: Callable[..., Ste
     paths = recorded(tmp_path / "r.jsonl", list(zip(requests, contents, strict=True)))
     task = make_task("synth.tools", asked, paths=paths)
     result = WORK.make_shard(task, 0)
-    reasons = ("no_answer", "reference_fails", "schema_invalid", "leaked", "noop_passes")
+    reasons = ("no_answer", "reference_fails", "schema_invalid", "leaked", "ungrounded")
     assert result.dropped == {f"tools.{reason}": 1 for reason in reasons}
     kept = rows_of(task.folder)
     assert [row["maker"] for row in kept] == ["author-7b"] * 2

@@ -139,7 +139,7 @@ def leaving(draw: Draw) -> Drawn:
     always = [*_of_kind(state, "fridge"), *_of_kind(state, "alarm")]
     never = [forbid(call("switch_device", device_id=key, on=False), "device_id", "on") for key in always]
     names = [devices[key]["name"] for key in burning]
-    places = {"lights": ", ".join(names), "degrees": degrees, "count": len(burning)}
+    places = {"lights": draw.joined(names), "degrees": degrees, "count": len(burning)}
     return Drawn("leaving", state, moves, names, places, never)
 
 

@@ -141,8 +141,8 @@ def renew(draw: Draw) -> Drawn:
         {
             "member": member_id,
             "pin": pin,
-            "good": ", ".join(loan for loan, _, _ in renewed),
-            "bad": ", ".join(loan for loan, _ in kept),
+            "good": draw.joined(loan for loan, _, _ in renewed),
+            "bad": draw.joined(loan for loan, _ in kept),
             "dates": "\n".join(f"- {title}: {due}" for _, title, due in renewed),
             "kept": "\n".join(f"- {title}" for _, title in kept),
         },

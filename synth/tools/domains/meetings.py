@@ -136,7 +136,7 @@ def common(draw: Draw) -> Drawn:
     number, room = code("MTG", room_id, start), state["rooms"][room_id]["name"]
     me = state["people"][organiser]["name"]
     places = {
-        "me": me, "my_id": organiser, "names": ", ".join(names), "day": date, "room": room, "start": start,
+        "me": me, "my_id": organiser, "names": draw.joined(names), "day": date, "room": room, "start": start,
         "number": number,
     }  # fmt: skip
     return Drawn("common", state, moves, [number, room, start], places)

@@ -153,7 +153,7 @@ def fulfil(draw: Draw) -> Drawn:
     purchases = [code("PO", sku, packs) for sku, packs in bought.items()]
     shipment = code("SHIP", order_id)
     others = [call("order_packs", sku=sku, packs=1) for sku in state["items"] if sku not in bought]
-    told = {**places, "shipment": shipment, "purchases": ", ".join(purchases)}
+    told = {**places, "shipment": shipment, "purchases": draw.joined(purchases)}
     return Drawn("fulfil", state, moves, [shipment, *purchases], told, [forbid(one, "sku") for one in others])
 
 
