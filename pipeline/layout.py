@@ -47,7 +47,7 @@ from stages.tokenizer.sample import (
 from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
-from synth.config import VERSIONS, WORKS, AskingConfig, SynthSet, endpoint_binding
+from synth.config import VERSIONS, WORKS, SynthSet, asks_endpoint, endpoint_binding
 from synth.instructions.config import IngestConfig
 
 CLEAN_WORK = "stages.clean:WORK"
@@ -203,10 +203,10 @@ class Layout:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
-        if isinstance(config, AskingConfig):
+        kind = config.kind
+        if asks_endpoint(config):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
-        kind = config.kind
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
         if isinstance(config, IngestConfig):
             inputs = {"documents": f"clean.{config.from_[0]}"}

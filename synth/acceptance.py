@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# As in the makers, `checks.check_thought`, `parallel_checks.check_pair` and `reasoning.verify`.
+# As in the makers, `checks.check_thought`, `parallel_checks.check_pair`, `reasoning.verify` and
+# `tools.validators.CHECKS`.
 FILTERS: Mapping[str, Sequence[str]] = {
     "thinking": (
         "document_too_long", "no_answer", "finish", "too_short", "length_ratio", "leakage", "loop", "hesitation",
@@ -23,6 +24,10 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "document_too_long", "no_answer", "evidence", "language", "leakage", "numbers", "repeated", "too_few", "judge",
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
+    "tools": (
+        "no_answer", "schema_invalid", "reference_fails", "ungrounded", "reset_inexact", "noop_passes",
+        "perturbed_passes", "violation_passes", "leaked", "language", "duplicate", "judge",
+    ),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "instructions": (
         "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
@@ -19,6 +19,8 @@ from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
 from synth.instructions.config import ExerciseConfig, FormShares, IngestConfig, InstructionsConfig
+from synth.sourced import JudgeConfig, SourcedConfig
+from synth.tools.config import ToolsConfig
 
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
@@ -101,22 +103,6 @@ Endpoint = Annotated[
 ENDPOINT: TypeAdapter[ReplayConfig | EndpointConfig] = TypeAdapter(Endpoint)
 
 
-class SourcedConfig(Config):
-    """Fields of a set that is made from cleaned documents."""
-
-    from_: tuple[str, ...] = Field(alias="from", min_length=1)  # patterns of source names, as in `web-*`
-    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
-    domains: tuple[str, ...] = ()  # of these domains only; empty: of every domain
-    documents: int = Field(default=1_000_000, ge=1)  # at most this many documents (or groups) are taken
-    seed: int = Field(default=0, ge=0)  # which ones, when there are more
-    documents_per_shard: int = Field(default=1000, ge=1)
-
-    @field_validator("from_", mode="before")
-    @classmethod
-    def _one_is_a_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-
 class ThoughtChecks(Config):
     """Thresholds of the filters on thoughts. Ours unless a source is named; `synth/checks.py` says how each counts."""
 
@@ -129,13 +115,6 @@ class ThoughtChecks(Config):
     minimum_grounding: float = Field(default=1.0, ge=0)  # terms shared with the document, in unrelated texts' share
     maximum_wrong_equations: int = Field(default=0, ge=0)
     maximum_foreign_share: float = Field(default=0.25, ge=0, le=1)  # characters in paragraphs of another language
-
-
-class JudgeConfig(Config):
-    """A model that grades samples which passed every other check (`synth/judge.py`)."""
-
-    permille: int = Field(default=0, ge=0, le=1000)  # how many of a thousand samples it sees
-    minimum: int = Field(default=3, ge=1, le=5)  # the lowest of its grades that stays; ours
 
 
 class AskingConfig(Config):
@@ -303,7 +282,8 @@ SynthSet = Annotated[
     | InstructionsConfig
     | IngestConfig
     | AnswersConfig
-    | GroundedConfig,
+    | GroundedConfig
+    | ToolsConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -317,15 +297,21 @@ WORKS: Mapping[str, str] = {
     "ingest": "synth.instructions.ingest:WORK",
     "answers": "synth.instructions.answers:WORK",
     "grounded": "synth.instructions.grounded:WORK",
+    "tools": "synth.tools.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
-    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1,
+    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1,
 }  # fmt: skip
 
 
+def asks_endpoint(config: object) -> TypeGuard[AskingConfig | ToolsConfig]:
+    """Whether a set of this configuration asks a model."""
+    return isinstance(config, AskingConfig) or (isinstance(config, ToolsConfig) and bool(config.endpoint))
+
+
 def endpoint_binding(
-    set_name: str, config: AskingConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: AskingConfig | ToolsConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 

@@ -50,14 +50,15 @@ class ShardWriter:
         self.licenses: Counter[str] = Counter()
         self.facts: Facts = {"by_source": {}, "by_language": {}, "by_maker": {}}
 
-    def keep(self, key: str, text: str, *, bytes_in: int, extra: Mapping[str, Any], **columns: Any) -> None:
-        """Take a sample in. `key` names what it was made from; `columns` are further document columns."""
+    def keep(self, key: str, text: str, *, bytes_in: int, extra: Mapping[str, Any] | str, **columns: Any) -> None:
+        """Take a sample in. `key` names what it was made from; `columns` are further document columns; `extra` is JSON
+        text where the order of its keys counts."""
         row = {
             "id": document_id(self.source, key),
             "text_hash": text_hash(text),
             "text": text,
             "source": self.source,
-            "extra": orjson.dumps(extra, option=orjson.OPT_SORT_KEYS).decode(),
+            "extra": extra if isinstance(extra, str) else orjson.dumps(extra, option=orjson.OPT_SORT_KEYS).decode(),
             **columns,
         }
         self.rows.append(row)

@@ -27,6 +27,7 @@ from pipeline.core.tokenizer import Tokenizer
 from pipeline.recipe import open_curriculum
 
 SHOWN_CHARACTERS = 1500
+SHOWN_VALUE_CHARACTERS = 400  # of a column above the text
 DOCUMENTS, DROPPED, TOKENS = "documents", "dropped", "tokens"
 ANY = "all"
 FILE, ROW = "shard", "row"  # where a row stands: columns that every table gets
@@ -128,19 +129,29 @@ def decoded(row: dict[str, Any], folder: Path, tokenizer: Tokenizer) -> dict[str
 def panel(row: dict[str, Any]) -> Panel:
     """One row: its columns on top, its text below."""
     facts = {key: value for key, value in row.items() if key not in TEXT_COLUMNS and value not in (None, [], "")}
-    head = Text("  ".join(f"{key}={value}" for key, value in facts.items()), style="dim")
-    body = body_of(row)
-    cut = body if len(body) <= SHOWN_CHARACTERS else f"{body[:SHOWN_CHARACTERS]} … ({len(body):,} characters)"
+    head = Text(
+        "  ".join(f"{key}={_cut(str(value), SHOWN_VALUE_CHARACTERS)}" for key, value in facts.items()), style="dim"
+    )
+    cut = _cut(body_of(row), SHOWN_CHARACTERS)
     title = escape(str(row.get("id") or row.get("item") or row[ROW]))
     return Panel(Text.assemble(head, "\n\n", cut) if cut else head, title=title, title_align="left")
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]} … ({len(text):,} characters)"
 
 
 def body_of(row: dict[str, Any]) -> str:
     """What there is to read in a row: its text, its conversation, or the excerpt it has."""
     if row.get("messages"):
-        return "\n".join(
-            f"[{one['role']}] {one.get('reasoning') or ''}{one['content'] or ''}" for one in row["messages"]
-        )
+        return "\n".join(map(_said, row["messages"]))
     if "text" in row:
         return str(row["text"]) if row["text"] is not None else "(text not kept: only the first of each reason are)"
     return str(row.get("excerpt") or "")
+
+
+def _said(message: dict[str, Any]) -> str:
+    """A message with its thought and its calls of tools, a line each."""
+    called = [f"{call['name']} {call['arguments']}" for call in message.get("tool_calls") or ()]
+    said = (message.get("reasoning") or "") + (message["content"] or "")
+    return f"[{message['role']}] " + "\n".join([*([said] if said else []), *called])

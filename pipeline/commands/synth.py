@@ -25,10 +25,11 @@ from pipeline.executors.work import load_work
 from pipeline.graph import Node, locked
 from pipeline.recipe import Opened, open_curriculum
 from synth.acceptance import acceptance
-from synth.config import AskingConfig, ReplayConfig, bound_endpoint
+from synth.config import ReplayConfig, asks_endpoint, bound_endpoint
 from synth.endpoint_set import RESPONSES, EndpointWork
 from synth.estimate import Estimate, estimate
 from synth.store import ResponseStore
+from synth.tools.work import ToolsWork
 
 
 def make_sets(
@@ -49,7 +50,7 @@ def make_sets(
 def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json: bool) -> None:
     """Print what asking for one set, or all, would cost."""
     opened = open_curriculum(config, overrides)
-    nodes = [node for node in _nodes(opened, name) if isinstance(node.step.config, AskingConfig)]
+    nodes = [node for node in _nodes(opened, name) if asks_endpoint(node.step.config)]
     if not nodes:
         where = name or "synth"
         raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
@@ -103,7 +104,7 @@ def _run(opened: Opened, steps: Sequence[str], executor: str, workers: int) -> N
 def _estimated(opened: Opened, node: Node) -> Estimate:
     task = opened.graph.task(node)
     work = load_work(node.step.work)
-    assert isinstance(work, EndpointWork)
+    assert isinstance(work, EndpointWork | ToolsWork)
     endpoint = bound_endpoint(task.paths)
     store = None if isinstance(endpoint, ReplayConfig) else ResponseStore(task.store / RESPONSES, "estimate")
     requests = (one for shard in range(work.shard_count(task)) for one in work.first_requests(task, shard))

@@ -117,6 +117,9 @@ def test_what_there_is_to_read_in_a_row() -> None:
         {"role": "assistant", "reasoning": "…", "content": "so"},
     ]
     assert body_of({"text": "", "messages": said}) == "[user] why?\n[assistant] …so"
+    calls = [{"name": "look", "arguments": '{"at":1}'}, {"name": "go", "arguments": "{}"}]
+    called = {"role": "assistant", "reasoning": "Hm.", "content": "", "tool_calls": calls}
+    assert body_of({"text": "", "messages": [called]}) == '[assistant] Hm.\nlook {"at":1}\ngo {}'
     assert "not kept" in body_of({"text": None})
     assert body_of({"excerpt": "quoted"}) == "quoted"
     assert body_of({"words@1": 3}) == ""
