@@ -48,6 +48,7 @@ from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, EndpointSetConfig, SynthSet, endpoint_binding
+from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 3
@@ -199,11 +200,16 @@ class Layout:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
-        if isinstance(config, EndpointSetConfig):
+        if isinstance(config, EndpointSetConfig) or (isinstance(config, SearchConfig) and config.endpoint):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
+        if isinstance(config, SearchConfig):
+            searched = Step(
+                f"index.{name}", INDEX_KIND, INDEX_VERSION, config.corpus, inputs, INDEX_WORK, {"set": name}
+            )
+            inputs = {"index": self.laid.add(searched).step.name}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         return self.guard(name, made)
