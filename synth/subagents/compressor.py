@@ -24,7 +24,7 @@ from synth.completion import ContentError
 from synth.endpoint_set import Refused
 from synth.prompts import prompt
 from synth.subagents.config import SearchConfig
-from synth.subagents.environment import Message, calls_with_results
+from synth.subagents.environment import Message, calls_with_results, listed_addresses
 from synth.subagents.questions import steps_of
 from synth.subagents.summariser import answer_in, extractive_summary
 from synth.subagents.terms import Weigh, query_terms
@@ -47,7 +47,7 @@ SCHEMA: Mapping[str, Any] = {
     "required": ["key_facts", "open_questions"],
     "additionalProperties": False,
 }
-GROUNDED_TERMS = 0.6  # of a fact's terms in the results from its page and in what was asked of it; ours
+GROUNDED_TERMS = 0.6  # of the terms a fact adds to the question, in the results from its page; ours
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 FactFault = Literal["source", "number", "terms"]
 
@@ -129,18 +129,22 @@ def grounded(
     record: Record, history: Sequence[Message], previous: Record
 ) -> tuple[Record, list[tuple[KeyFact, FactFault]]]:
     """The record with the facts that the tools gave, and those they did not give with the reason."""
-    given: dict[str, str] = {one.source_url: "" for one in previous.key_facts}
+    given: dict[str, list[str]] = {}
+    asked: dict[str, list[str]] = {}
     for one in previous.key_facts:
-        given[one.source_url] += f"\n{one.fact}"
+        given.setdefault(one.source_url, []).append(one.fact)
     for call, result in calls_with_results(history):
-        url = str(call.arguments.get("url", ""))
-        for address in [url] if call.name == "open" else re.findall(r"https?://\S+", result):
-            shown = f"{result}\n{call.arguments.get('pattern', '')}" if call.name == "open" else result
-            given[address] = f"{given.get(address, '')}\n{shown}"
+        if call.name == "open":
+            given.setdefault(str(call.arguments.get("url", "")), []).append(result)
+            asked.setdefault(str(call.arguments.get("url", "")), []).append(str(call.arguments.get("pattern", "")))
+        else:
+            for entry in result.split("\n\n"):
+                for url in listed_addresses(entry):
+                    given.setdefault(url, []).append(entry)
     kept: list[KeyFact] = []
     faulty: list[tuple[KeyFact, FactFault]] = []
     for one in dict.fromkeys(record.key_facts):
-        fault = _fault(one, given.get(one.source_url))
+        fault = _fault(one, given.get(one.source_url), asked.get(one.source_url, ()))
         if fault is None:
             kept.append(one)
         else:
@@ -148,12 +152,15 @@ def grounded(
     return Record(tuple(kept), record.open_questions), faulty
 
 
-def _fault(one: KeyFact, shown: str | None) -> FactFault | None:
-    if shown is None:
+def _fault(one: KeyFact, given: Sequence[str] | None, asked: Sequence[str]) -> FactFault | None:
+    if given is None:
         return "source"
+    shown = "\n".join(given)
     if any(number not in NUMBER.findall(shown) for number in NUMBER.findall(one.fact)):
         return "number"
-    own, grounds = query_terms(one.fact), set(query_terms(shown))
+    own, grounds, question = query_terms(one.fact), set(query_terms(shown)), set(query_terms("\n".join(asked)))
+    # What the fact adds to the question has to come from the page; the question's own words may be said again.
+    own = [term for term in own if term not in question] or own
     if sum(term in grounds for term in own) < GROUNDED_TERMS * len(own):
         return "terms"
     return None

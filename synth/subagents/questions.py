@@ -16,7 +16,9 @@ from synth.subagents.config import QuestionKind, SearchCorpusConfig
 from synth.subagents.terms import query_terms, sentences
 
 GAP = "___"
-SHORT = 24  # characters an answer may have beside the value and still be nothing but the value; ours
+# Characters an answer may have beside the value and still be nothing but the value: fewer than the shortest sentence of
+# ours about the same name; ours.
+SHORT = 12
 SAME_SENTENCE = 0.8  # of a gap's terms in a sentence that has its value; ours
 STEP_LINE = re.compile(r"^(\d+)\. (.+)$", re.M)
 
@@ -35,7 +37,8 @@ class Fact:
 
     def told(self, text: str) -> bool:
         """Whether one sentence of `text`, or the whole of a short answer, gives the value for this very step."""
-        if len(text) <= len(self.value) + SHORT:
+        rest = text.replace(self.value, "", 1)
+        if len(text) <= len(self.value) + SHORT and not any(map(str.isdigit, rest)):
             return self._has_value(text)
         return any(self._has_value(one) and self._is_about(one) for one in sentences(text))
 
