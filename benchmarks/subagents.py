@@ -6,12 +6,14 @@ vocabulary trained on the same pages; a figure is the mean over questions of the
 over all turns, and of that with what the sub-agents read and wrote. The quality is the share of questions answered
 rightly; `facts kept` (in the notes) is the share of planted facts that the last context still gives.
 
-The index finds a page by two thirds of the words of one of its sentences, in any order (recall among five), and by two
-neighbouring words as a phrase; the peers hold the same texts under `trigram` and `unicode61`.
+The index finds a page by two thirds of the words of one of its sentences, in any order (among five), and by two
+neighbouring words, or characters where there are no spaces, as a phrase; the peers hold the same texts under `trigram`
+and `unicode61`. Rates are of the first kind of query, ours with the pages' texts, the peers' with their ids.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,7 @@ from random import Random
 
 from benchmarks.encode import trained_tokenizer
 from benchmarks.inputs import Corpus, documents
-from benchmarks.measure import interleaved
+from benchmarks.measure import interleaved, timed
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
 from pipeline.core.documents import table_from_rows, write_documents
@@ -38,6 +40,8 @@ from synth.subagents.work import question_of
 NAME = "subagents"
 WITHOUT = "the same loop without sub-agents"
 RESULTS = 5
+STRETCH = 6  # characters of a "word" where there are no spaces
+NO_SPACES = re.compile(f"[{CJK}]")
 Find = Callable[[str], list[str]]  # ids of the best pages for a query
 
 
@@ -118,15 +122,7 @@ def _answered(index: SearchIndex, config: SearchConfig, count: Callable[[str], i
         for made in drive([Loop(question, index, config, count_tokens=count) for question in questions], _no_model):
             total.add(made.measure)
 
-    ((seconds,),) = interleaved_once(answer_all)
-    return total, seconds
-
-
-def interleaved_once(side: Callable[[], None]) -> list[list[float]]:
-    """CPU seconds of one run, without a warm-up: what it counts is added up once."""
-    from benchmarks.measure import timed
-
-    return [[timed(side)]]
+    return total, timed(answer_all)
 
 
 def _no_model(requests: list[object]) -> list[object]:
@@ -142,3 +138,100 @@ def _counter(tokenizer: Tokenizer) -> Callable[[str], int]:
         return known[text]
 
     return count
+
+
+@dataclass(frozen=True)
+class Query:
+    """Words of a sentence, two thirds of them, in any order; and two that stand next to each other."""
+
+    words: tuple[str, ...]
+    neighbours: str
+    pages: frozenset[str]  # that have the sentence
+
+
+def _searches(load: Load, corpus: Corpus, folder: Path, tokenizer: str) -> Comparison:
+    texts = dict(zip(corpus.ids, corpus.texts, strict=True))
+    pages = [Page(one, f"https://page.invalid/{one}", "", "", None, one, text) for one, text in texts.items()]
+    write_index(folder / "00000.sqlite", pages)
+    index = SearchIndex(folder)
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"CREATE VIRTUAL TABLE peer USING fts5(id UNINDEXED, body, tokenize='{tokenizer}')")
+    connection.executemany("INSERT INTO peer VALUES (?, ?)", texts.items())
+    queries = _queries(texts, load.queries)
+    ranked = "SELECT id FROM peer WHERE peer MATCH ? ORDER BY bm25(peer), id LIMIT ?"
+
+    def ours(query: str) -> list[str]:
+        return [page.id for page in index.search(query, RESULTS)]
+
+    def theirs(query: str) -> list[str]:
+        expression = " OR ".join(f'"{word}"' for word in query.replace('"', " ").split())
+        return [row[0] for row in connection.execute(ranked, (expression, RESULTS))] if expression else []
+
+    def phrases(expression: str) -> list[str]:
+        quoted = f'"{expression}"'
+        return [row[0] for row in connection.execute("SELECT id FROM peer WHERE peer MATCH ?", (quoted,))]
+
+    seconds = interleaved([lambda: _found(queries, ours), lambda: _found(queries, theirs)], load.rounds)
+    short = [
+        sum(bool(one.pages & set(find(one.neighbours))) for one in queries) / max(1, len(queries))
+        for find in (lambda text: [page.id for page in index.containing(text, len(texts))], phrases)
+    ]
+    found = [_found(queries, side) / max(1, len(queries)) for side in (ours, theirs)]
+    index.close()
+    return Comparison(
+        NAME,
+        f"search, {corpus.languages[0]}",
+        "queries/s",
+        Spread.rate(len(queries), seconds[0]),
+        Spread.rate(len(queries), seconds[1]),
+        f"FTS5 {tokenizer}",
+        f"{len(queries)} queries; {corpus.label}",
+        quality_ours=(found[0] + short[0]) / 2,
+        quality_peer=(found[1] + short[1]) / 2,
+        quality="queries that find their page",
+        notes={
+            f"by words, among {RESULTS}": {"ours": found[0], "peer": found[1]},
+            "by two neighbours, among all": {"ours": short[0], "peer": short[1]},
+        },
+    )
+
+
+def _found(queries: Sequence[Query], find: Find) -> int:
+    return sum(bool(one.pages & set(find(" ".join(one.words)))) for one in queries)
+
+
+def _queries(texts: dict[str, str], count: int) -> list[Query]:
+    """Queries about pages drawn at random; words of a text without spaces are stretches of six characters."""
+    dice = Random(f"{len(texts)} pages")
+    made: list[Query] = []
+    names = sorted(texts)
+    for _ in range(20 * count):
+        if len(made) == count:
+            break
+        able = [one for one in sentences(texts[dice.choice(names)]) if len(index_terms(one)) >= 8]
+        if not able:
+            continue
+        sentence = dice.choice(able)
+        runs = [piece for piece in pieces(sentence) if len(piece) > 1]
+        words = sentence.split()
+        if len(words) < 4 and NO_SPACES.search(sentence):
+            words = [sentence[at : at + STRETCH] for at in range(0, len(sentence), STRETCH)]
+        if len(words) < 4 or not runs:
+            continue
+        neighbours = _neighbours(sentence, dice)
+        chosen = tuple(dice.sample(words, 2 * len(words) // 3))
+        same = frozenset(one for one, text in texts.items() if sentence in text)
+        made.append(Query(chosen, neighbours, same))
+    return made
+
+
+def _neighbours(sentence: str, dice: Random) -> str:
+    """Two characters of a run without spaces, or a word and the next."""
+    found = list(pieces(sentence))
+    runs = [piece for piece in found if NO_SPACES.match(piece) and len(piece) > 1]
+    if runs:
+        run = dice.choice(runs)
+        at = dice.randrange(len(run) - 1)
+        return run[at : at + 2]
+    at = dice.randrange(max(1, len(found) - 1))
+    return " ".join(found[at : at + 2])

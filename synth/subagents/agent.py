@@ -54,6 +54,9 @@ class Context:
     system: str
     record: Record
     messages: list[Message]  # since the last compression
+    documents: tuple[
+        str, ...
+    ] = ()  # ids of those whose text is in it: for the record of what was asked, not to be seen
 
     @property
     def head(self) -> list[Message]:
@@ -192,7 +195,12 @@ class Model:
             "max_tokens": self.config.max_tokens,
         }
         identity = f"{template.identity}+{told.identity}"
-        return Request(self.model, messages, parameters, identity, 0, self.question.key, template.hash)
+        return Request(self.model, messages, parameters, identity, 0, _name(context), template.hash)
+
+
+def _name(context: Context) -> str:
+    """What a request is about: the question, and the documents that it quotes."""
+    return " ".join([context.question.key, *context.documents])
 
 
 def read_turn(reasoning: str, content: str) -> Turn:

@@ -4,7 +4,8 @@ Contract: shard k holds the pages of the chosen documents [k * size, (k + 1) * s
 several pages of whole paragraphs, and after them the planted pages whose host is one of them. A planted page is a copy
 of a host's page with one sentence of ours; its licence is the host's and ours (SPDX `AND`), unknown where the host's
 is. Addresses: a document's own, `#part-2` and so on for further pages, or one below `page.invalid` where it has none or
-another document has it too. Cost: reading the chosen documents once, writing about 1 MB of text a second.
+another document has it too. `pages/00000.parquet` lists them, a row a page in the file's order, so that a takedown
+finds the index like any table. Cost: reading the chosen documents once, writing about 1 MB of text a second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, document_id, read_table
+import pyarrow as pa
+
+from pipeline.core.documents import (
+    DOCUMENT_SCHEMA,
+    document_files,
+    document_id,
+    read_table,
+    table_from_rows,
+    write_table,
+)
 from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
@@ -26,6 +36,18 @@ from synth.subagents.planted import chain_question, planted
 from synth.subagents.questions import Question, draw
 
 INDEX_FOLDER = "index"
+PAGES_FOLDER = "pages"
+PAGES_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("lang", pa.string(), nullable=False),
+        pa.field("license", pa.string()),
+        pa.field("parents", pa.list_(pa.string())),  # the document a further part or a planted page is from
+        pa.field("planted", pa.bool_(), nullable=False),
+    ]
+)
 OWN_LICENSE = "Apache-2.0"
 ADDRESS = "https://page.invalid"  # RFC 2606: leads nowhere
 TITLE_CHARACTERS = 80
@@ -49,14 +71,23 @@ class SearchIndexWork:
         for page in real:
             parts.setdefault(page.document, []).append(page)
         added = list(_planted_pages(task, chosen, parts))
-        path = task.folder / INDEX_FOLDER / f"{shard:05d}{SUFFIX}"
-        write_index(path, [*real, *added])
+        write_index(task.folder / INDEX_FOLDER / f"{shard:05d}{SUFFIX}", [*real, *added])
+        sources = {row["id"]: row["source"] for row in rows}
+        listed = [_listed(page, task.name if page.planted else sources[page.document]) for page in [*real, *added]]
+        write_table(task.folder / PAGES_FOLDER / f"{shard:05d}.parquet", table_from_rows(listed, PAGES_SCHEMA))
         counts = {"documents_in": len(rows), "documents_out": len(rows), "pages": len(real), "planted": len(added)}
         licenses = Counter(page.license or "unknown" for page in [*real, *added])
         return ShardResult(counts=counts, licenses=dict(licenses))
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         return {}
+
+
+def _listed(page: Page, source: str) -> dict[str, Any]:
+    own = page.id == page.document
+    parents = None if own else [page.document]
+    columns = {"id": page.id, "source": source, "url": page.url, "lang": page.lang, "license": page.license}
+    return {**columns, "parents": parents, "planted": page.planted}
 
 
 def _doubled_addresses(task: StepTask, chosen: Sequence[Chosen]) -> frozenset[str]:

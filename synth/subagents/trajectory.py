@@ -239,6 +239,7 @@ class Loop:
 
     def _see(self, page: Page) -> None:
         self.pages[page.url] = self.sources[page.url] = page
+        self.context.documents = tuple(sorted({one.document for one in self.pages.values()}))
 
     def _summary(self, page: Page, asked: str) -> Asking[Summary | None]:
         config = self.config
@@ -275,8 +276,9 @@ class Loop:
         history = rendered(context.messages)
         requests: list[tuple[Request, Outcome]] = []
         if config.compressor == "endpoint":
+            about = " ".join([self.question.key, *context.documents])
             request = compression_request(
-                self.question.text, history, context.record, self.language, config, self.model, self.question.key
+                self.question.text, history, context.record, self.language, config, self.model, about
             )
             (outcome,) = yield [request]
             requests = [(request, outcome)]
@@ -299,8 +301,11 @@ class Loop:
         self.context.record, self.context.messages = record, []
         self.made.measure.compressions += 1
         self.steps_since, self._tokens = 0, 0
-        self.pages = {one.source_url: self.sources[one.source_url] for one in record.key_facts
-                      if one.source_url in self.sources}  # fmt: skip
+        self.pages = {}
+        self.context.documents = ()
+        for one in record.key_facts:
+            if one.source_url in self.sources:
+                self._see(self.sources[one.source_url])
         return None
 
     def _bad_record(self, record: Record, faulty: Sequence[Any]) -> Refused | None:

@@ -172,6 +172,20 @@ def test_index_files_share_the_pages_among_them(indexed: Callable[..., StepTask]
     assert holding == Counter(fact.sentence for fact in facts)  # each on one page
 
 
+def test_the_list_of_pages_leads_from_each_to_its_document(indexed: Callable[..., StepTask], library: Any) -> None:
+    import pyarrow.parquet as pq
+
+    task = indexed(config(question_kinds=("chain",), page_characters=1500))
+    rows = pq.read_table(task.inputs["index"].folder / "pages" / "00000.parquet").to_pylist()
+    documents = {library.row(lang, slug)["id"] for lang in LANGUAGES for slug in library.slugs(lang)}
+    assert sorted(row["id"] for row in rows) == sorted(page.id for page in all_pages(task))
+    assert {row["id"] for row in rows if not row["parents"]} == documents
+    assert {parent for row in rows for parent in row["parents"] or ()} <= documents
+    planted_rows = [row for row in rows if row["planted"]]
+    assert len(planted_rows) == sum(len(question_facts(task, number)) for number in range(18))
+    assert {row["license"] for row in planted_rows} == {"Apache-2.0 AND CC0-1.0"}
+
+
 def all_pages(task: StepTask) -> list[Any]:
     index = SearchIndex(task.inputs["index"].folder / "index")
     rows = [one.execute("SELECT url FROM pages").fetchall() for one in index._files]
@@ -228,7 +242,7 @@ class Recorder:
 def prompt_key(request: Request) -> str:
     """What tells requests of one part about one question or page apart."""
     kind = request.prompt.split("@")[0]
-    return kind + (request.document if kind == "search.agent" else request.messages[-1]["content"])
+    return kind + (request.document.split()[0] if kind == "search.agent" else request.messages[-1]["content"])
 
 
 def scripted(task: StepTask, settings: SearchConfig, spoil: Callable[[Request, str], str]) -> list[Trajectory]:
