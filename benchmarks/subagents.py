@@ -201,7 +201,7 @@ def _found(queries: Sequence[Query], find: Find) -> int:
 
 
 def _queries(texts: dict[str, str], count: int) -> list[Query]:
-    """Queries about pages drawn at random; words of a text without spaces are stretches of six characters."""
+    """Queries about pages drawn at random; words of a text without spaces are stretches of at most six characters."""
     dice = Random(f"{len(texts)} pages")
     made: list[Query] = []
     names = sorted(texts)
@@ -215,7 +215,7 @@ def _queries(texts: dict[str, str], count: int) -> list[Query]:
         runs = [piece for piece in pieces(sentence) if len(piece) > 1]
         words = sentence.split()
         if len(words) < 4 and NO_SPACES.search(sentence):
-            words = [sentence[at : at + STRETCH] for at in range(0, len(sentence), STRETCH)]
+            words = [part for piece in pieces(sentence) for part in _stretches(piece)]
         if len(words) < 4 or not runs:
             continue
         neighbours = _neighbours(sentence, dice)
@@ -223,6 +223,11 @@ def _queries(texts: dict[str, str], count: int) -> list[Query]:
         same = frozenset(one for one, text in texts.items() if sentence in text)
         made.append(Query(chosen, neighbours, same))
     return made
+
+
+def _stretches(piece: str) -> list[str]:
+    """A run of characters without spaces in parts; a word as it is."""
+    return [piece[at : at + STRETCH] for at in range(0, len(piece), STRETCH)] if NO_SPACES.match(piece) else [piece]
 
 
 def _neighbours(sentence: str, dice: Random) -> str:

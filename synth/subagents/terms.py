@@ -68,8 +68,9 @@ class Fit:
 
 
 def fits(parts: Sequence[str], question: str, weigh: Weigh) -> list[Fit]:
-    """Every sentence of a page with its fit to the question, in order."""
-    weights = {term: weigh(term) for term in query_terms(question)}
+    """Every sentence of a page with its fit to the question, in order. A term's weight counts squared: once for the
+    question and once for the sentence, as in a cosine of inverse document frequencies."""
+    weights = {term: weigh(term) ** 2 for term in query_terms(question)}
     total = sum(weights.values()) or 1.0
     found: list[Fit] = []
     for number, part in enumerate(parts):

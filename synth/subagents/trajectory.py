@@ -252,9 +252,11 @@ class Loop:
             made = summary_of(outcome, page.text, asked, self.language, config)
         else:
             made = extractive_summary(page.text, asked, config.summary_characters, self.index.weight)
-            made = summary_fault(made, page.text, asked, self.language, 4 * config.summary_characters) or made
         shown = summary_messages(page.text, asked, self.language, config.summary_characters)
         refusal = made if isinstance(made, Refused) else self._wrong_answer(page, asked, made)
+        if not requests and isinstance(made, Summary):
+            # Sentences of the page are used as they are; they make no good sample where they are in another language.
+            refusal = refusal or summary_fault(made, page.text, asked, self.language, 4 * config.summary_characters)
         said = made.text if isinstance(made, Refused) else made.json
         self._sub_agent("summariser", config.summariser, shown, said, [page], requests, refusal)
         return None if isinstance(made, Refused) else made
