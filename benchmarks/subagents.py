@@ -29,13 +29,16 @@ from benchmarks.settings import Settings, SizeName
 from pipeline.core.documents import table_from_rows, write_documents
 from pipeline.core.steps import StepOutput, StepTask
 from pipeline.core.tokenizer import Tokenizer
+from synth.cache import Request
+from synth.client import Outcome
 from synth.subagents.config import SearchConfig
+from synth.subagents.drawing import questions_of
 from synth.subagents.index import Page, SearchIndex, write_index
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.index_step import WORK as INDEX_WORK
+from synth.subagents.questions import Question
 from synth.subagents.terms import CJK, index_terms, pieces, sentences
 from synth.subagents.trajectory import Loop, Measure, drive
-from synth.subagents.work import question_of
 
 NAME = "subagents"
 WITHOUT = "the same loop without sub-agents"
@@ -115,7 +118,8 @@ def _loops(load: Load, corpus: Corpus, folder: Path) -> Iterator[Comparison]:
 
 
 def _answered(index: SearchIndex, config: SearchConfig, count: Callable[[str], int]) -> tuple[Measure, float]:
-    questions = [one for number in range(config.questions) if (one := question_of(index, config, number))]
+    drawn = questions_of(index, config, range(config.questions), "", _no_model)
+    questions = [one.result for one in drawn if isinstance(one.result, Question)]
     total = Measure()
 
     def answer_all() -> None:
@@ -125,7 +129,7 @@ def _answered(index: SearchIndex, config: SearchConfig, count: Callable[[str], i
     return total, timed(answer_all)
 
 
-def _no_model(requests: list[object]) -> list[object]:
+def _no_model(requests: list[Request]) -> list[Outcome]:
     raise AssertionError(f"{len(requests)} requests in a loop without a model")
 
 

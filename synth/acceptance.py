@@ -25,7 +25,9 @@ FILTERS: Mapping[str, Sequence[str]] = {
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "search": (
-        "no_question", "no_answer", "finish", "tool_call", "steps", "not_found", "lost_fact", "wrong_answer",
+        "question_no_answer", "question_finish", "question_evidence", "question_answer", "question_language",
+        "question_leakage", "no_question", "no_answer", "finish", "tool_call", "steps", "not_found", "lost_fact",
+        "wrong_answer",
         "summariser_no_answer", "summariser_finish", "summariser_empty", "summariser_too_long", "summariser_numbers",
         "summariser_ungrounded", "summariser_leakage", "summariser_language", "summariser_missed",
         "summariser_invented", "record_no_answer", "record_finish", "compressor_record_no_answer",

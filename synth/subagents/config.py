@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from synth.sourced import SourcedConfig
 
-QuestionKind = Literal["chain", "gaps"]
+QuestionKind = Literal["chain", "gaps", "written"]
 Part = Literal["agent", "summariser", "compressor"]
 INDEX_KIND, INDEX_VERSION, INDEX_WORK = "synth.search_index", 1, "synth.subagents.index_step:WORK"
 
@@ -64,11 +64,11 @@ class SearchConfig(SearchCorpusConfig):
 
     @model_validator(mode="after")
     def _an_endpoint_is_named_where_one_is_asked(self) -> SearchConfig:
-        asked = "endpoint" in (self.agent, self.summariser, self.compressor)
+        asked = "endpoint" in (self.agent, self.summariser, self.compressor) or "written" in self.question_kinds
         if asked and not self.endpoint:
-            message = "`endpoint` must name an entry under `endpoints:`, since agent, summariser or compressor is one"
+            message = "`endpoint` must name an entry under `endpoints:`: a part or the `written` questions need it"
             raise ValueError(message)
         if self.endpoint and not asked:
-            message = "no part is played by `endpoint`: set agent, summariser or compressor to endpoint, or drop it"
+            message = "nothing is asked of `endpoint`: set agent, summariser or compressor to endpoint, or drop it"
             raise ValueError(message)
         return self

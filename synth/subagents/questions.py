@@ -20,6 +20,7 @@ GAP = "___"
 # ours about the same name; ours.
 SHORT = 12
 SAME_SENTENCE = 0.8  # of a gap's terms in a sentence that has its value; ours
+LOOSE_SHARE = 0.4  # of a written question's terms, or its evidence's, in an answer in other words; ours
 STEP_LINE = re.compile(r"^(\d+)\. (.+)$", re.M)
 
 
@@ -34,6 +35,7 @@ class Fact:
     ask: str  # what a page is asked
     query: str
     exact_query: str  # for a second try
+    about_share: float = SAME_SENTENCE  # of the sentence's terms, where there is no subject
 
     def told(self, text: str) -> bool:
         """Whether one sentence of `text`, or the whole of a short answer, gives the value for this very step."""
@@ -50,9 +52,12 @@ class Fact:
     def _is_about(self, sentence: str) -> bool:
         if self.subject:
             return self.subject in sentence
-        wanted = query_terms(self.sentence.replace(self.value, " "))
         own = set(query_terms(sentence))
-        return sum(term in own for term in wanted) >= SAME_SENTENCE * len(wanted)
+        for known in (self.sentence.replace(self.value, " "), self.ask):
+            wanted = query_terms(known)
+            if sum(term in own for term in wanted) >= self.about_share * len(wanted):
+                return True
+        return False
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ from synth.subagents.summariser import (
 from synth.subagents.wording import wording
 
 MOST_BAD_CALLS = 3
+BESIDE = 6  # characters of an answer for each value: commas, brackets, numbers of a list; ours
 GROUPING = re.compile(r"(?<=\d)[,.\u00a0\u202f ](?=\d{3}(?!\d))")
 MAKERS: Mapping[str, str] = {
     "oracle": "seodang.search.oracle@1", "extractive": "seodang.search.extractive@1", "rules": "seodang.search.rules@1",
@@ -361,10 +362,22 @@ class Loop:
         self.made.answer = answer.strip()
         if not found:
             return Refused("wrong_answer", f"no line `{wording(self.language).answer_line} …`", content)
-        values = re.findall(r"\d+", GROUPING.sub("", self.made.answer))
-        if values != list(self.question.values):
+        if not is_right(self.made.answer, self.question.values):
             return Refused("wrong_answer", f"{self.made.answer}; right: {self.question.answer}", content)
         return None
+
+
+def is_right(answer: str, values: Sequence[str]) -> bool:
+    """Whether an answer is these values in this order and nothing to speak of beside them."""
+    if all(value.isdigit() for value in values):
+        return re.findall(r"\d+", GROUPING.sub("", answer)) == list(values)
+    position, lowered = 0, answer.casefold()
+    for value in values:
+        found = lowered.find(value.casefold(), position)
+        if found < 0:
+            return False
+        position = found + len(value)
+    return len(answer) - sum(map(len, values)) <= BESIDE * len(values)
 
 
 def spoken(message: Message) -> str:

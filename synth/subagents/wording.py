@@ -43,6 +43,7 @@ class Wording(Config):
     relations: Mapping[str, Relation]
     chain: str
     gaps: str
+    written: str
     gap_step: str
     first_step: str
     thoughts: Thoughts

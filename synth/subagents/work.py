@@ -20,19 +20,18 @@ from synth.cache import Request
 from synth.client import Outcome, ask
 from synth.completion import Completion
 from synth.config import bound_endpoint
-from synth.endpoint_set import RESPONSES, WRITER_DIGITS, backend
+from synth.endpoint_set import RESPONSES, WRITER_DIGITS, Refused, backend
 from synth.output import ShardWriter, merged_facts
 from synth.requests_table import request_row
 from synth.selection import shards_of
 from synth.store import merge
 from synth.subagents.config import SearchConfig
+from synth.subagents.drawing import Drawn, questions_of
 from synth.subagents.environment import TOOLS
-from synth.subagents.gaps import gaps_question
 from synth.subagents.index import SearchIndex
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.licenses import combined_license
-from synth.subagents.planted import chain_question
-from synth.subagents.questions import Question, draw
+from synth.subagents.questions import Question
 from synth.subagents.trajectory import Loop, Measure, Sample, Trajectory, drive, spoken
 
 MEASURES = "search"
@@ -52,26 +51,27 @@ class SearchWork:
         writer = ShardWriter(task, shard)
         first = shard * config.questions_per_shard
         numbers = range(first, min(first + config.questions_per_shard, config.questions))
-        questions = [question_of(index, config, number) for number in numbers]
         model = bound_endpoint(task.paths).model if config.endpoint else ""
-        loops = [Loop(question, index, config, model) for question in questions if question is not None]
         answers = backend(task, shard) if config.endpoint else None
 
         def answer(requests: list[Request]) -> list[Outcome]:
             assert answers is not None, "only an endpoint is asked"
             return ask(requests, answers)
 
-        measures: dict[str, Measure] = {}
+        drawn = questions_of(index, config, numbers, model, answer)
+        loops = [Loop(one.result, index, config, model) for one in drawn if isinstance(one.result, Question)]
         made = iter(drive(loops, answer))
-        for number, question in zip(numbers, questions, strict=True):
-            if question is None:
-                drawn = draw(config, number, index.languages)
-                detail = f"{drawn.hops} sentences with a number wanted"
-                writer.drop(f"question/{number}", "search.no_question", detail, "", bytes_in=0, lang=drawn.language)
-                continue
-            trajectory = next(made)
-            measures.setdefault(question.language, Measure()).add(trajectory.measure)
-            _write(writer, trajectory, config)
+        measures: dict[str, Measure] = {}
+        for one in drawn:
+            _note_written(writer, one)
+            if isinstance(one.result, Refused):
+                refusal = one.result
+                key, reason = f"question/{one.draw.number}", f"search.{refusal.check}"
+                writer.drop(key, reason, refusal.detail, refusal.text, bytes_in=0, lang=one.draw.language)
+            else:
+                trajectory = next(made)
+                measures.setdefault(one.draw.language, Measure()).add(trajectory.measure)
+                _write(writer, trajectory, config)
         index.close()
         result = writer.commit()
         counted = {language: asdict(one) for language, one in sorted(measures.items())}
@@ -90,10 +90,12 @@ class SearchWork:
         return {**merged_facts(funnels), MEASURES: {name: asdict(one) for name, one in sorted(total.items())}}
 
 
-def question_of(index: SearchIndex, config: SearchConfig, number: int) -> Question | None:
-    """Question number `number` of the set; None where the index has too little for it."""
-    drawn = draw(config, number, index.languages)
-    return chain_question(config, drawn) if drawn.kind == "chain" else gaps_question(index, config, drawn)
+def _note_written(writer: ShardWriter, drawn: Drawn) -> None:
+    """The requests that asked for a question."""
+    verdict = f"search.{drawn.result.check}" if isinstance(drawn.result, Refused) else "kept"
+    for page, request, outcome in drawn.asked:
+        row = {"id": page.document, "license": page.license, "lang": page.lang}
+        writer.request(request_row(request, outcome, row, verdict))
 
 
 def _write(writer: ShardWriter, trajectory: Trajectory, config: SearchConfig) -> None:

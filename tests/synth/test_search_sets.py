@@ -25,15 +25,17 @@ from synth.subagents import work
 from synth.subagents.agent import CALL, Context, Oracle
 from synth.subagents.compressor import EMPTY, KeyFact, Record
 from synth.subagents.config import SearchConfig
+from synth.subagents.drawing import question_of, questions_of
 from synth.subagents.environment import TOOLS
 from synth.subagents.index import SearchIndex
 from synth.subagents.index_step import WORK as INDEX_WORK
 from synth.subagents.planted import chain_question, planted
-from synth.subagents.questions import Draw, steps_of
+from synth.subagents.questions import Draw, Fact, Question, steps_of
 from synth.subagents.summariser import Summary
-from synth.subagents.trajectory import Loop, Trajectory, drive
+from synth.subagents.terms import sentences
+from synth.subagents.trajectory import Loop, Trajectory, drive, is_right
 from synth.subagents.wording import wording
-from synth.subagents.work import WORK, question_of
+from synth.subagents.work import WORK
 
 LANGUAGES = ("de", "en", "es", "ja", "ko", "vi")
 MakeTask = Callable[..., StepTask]
@@ -195,7 +197,7 @@ def all_pages(task: StepTask) -> list[Any]:
 def question_facts(task: StepTask, number: int) -> Sequence[Any]:
     index = SearchIndex(task.inputs["index"].folder / "index")
     question = question_of(index, task.config, number)
-    return question.facts if question else ()
+    return question.facts if isinstance(question, Question) else ()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -248,7 +250,8 @@ def prompt_key(request: Request) -> str:
 def scripted(task: StepTask, settings: SearchConfig, spoil: Callable[[Request, str], str]) -> list[Trajectory]:
     """The set's questions with all parts played by a "model" that says what the scripts would have said."""
     index = SearchIndex(task.inputs["index"].folder / "index")
-    questions = [one for number in range(settings.questions) if (one := question_of(index, settings, number))]
+    drawn = questions_of(index, settings, range(settings.questions), "m", no_model)
+    questions = [one.result for one in drawn if isinstance(one.result, Question)]
     offline = drive([Loop(question, index, config(compress_after_steps=4)) for question in questions], no_model)
     recorder = Recorder(index, spoil)
     for one in offline:
@@ -310,7 +313,7 @@ def test_answers_that_a_page_does_not_give_are_told_from_those_it_does(indexed: 
     settings = config(question_kinds=("chain",))
     index = SearchIndex(indexed(settings).inputs["index"].folder / "index")
     question = question_of(index, settings, 0)
-    assert question is not None
+    assert isinstance(question, Question)
     loop = Loop(question, index, settings)
     fact = question.facts[0]
     (page,) = index.containing(fact.sentence, 5)
@@ -366,6 +369,103 @@ def test_a_set_from_a_server_that_never_summarises_gives_every_question_up_and_c
     assert sum(server.attempts.values()) == asked  # every answer is stored: nothing is asked twice
 
 
+WRITTEN = [
+    ({}, ""),
+    ({"evidence": "The canal was dug in three summers."}, "question_evidence"),
+    ({"answer": "Torvald"}, "question_answer"),
+    ({"question": "Who planned the stone bridge, was it Ada Lund?"}, "question_answer"),
+    ({"question": "Wer zeichnete die Pläne für die steinerne Brücke in der Stadt Osby?"}, "question_language"),
+    ({"question": "As an AI language model I ask: who drew the bridge of Osby in 1871?"}, "question_leakage"),
+    ({"answer": ""}, "question_no_answer"),
+]
+
+
+@pytest.mark.parametrize(("change", "check"), WRITTEN)
+def test_a_written_question_is_held_to_its_page(
+    indexed: Callable[..., StepTask], change: dict[str, str], check: str
+) -> None:
+    from synth.completion import ContentError, parse_completion
+    from synth.endpoint_set import Refused
+    from synth.subagents.written import SCHEMA, fact_of
+
+    index = SearchIndex(indexed(config(questions=1)).inputs["index"].folder / "index")
+    page = index.page(*index.identities("en")[0])
+    page = replace(
+        page, text="The canal was dug early.\n\nAda Lund drew the plans\nfor the stone bridge of Osby in 1871."
+    )
+    said = {
+        "question": "Who drew the plans for the stone bridge of Osby?",
+        "answer": "Ada Lund",
+        "evidence": "Ada Lund drew the plans for the stone bridge of Osby in 1871.",
+    }
+    request = Request("m", ({"role": "user", "content": "q"},), {}, "p@1", schema=SCHEMA)
+    try:
+        outcome = parse_completion(request, completion(json.dumps({**said, **change})))
+    except ContentError as error:
+        outcome = error
+    found = fact_of(outcome, page, index)
+    assert (found.check if isinstance(found, Refused) else "") == check
+    if isinstance(found, Fact):
+        assert found.told("Ada Lund")
+        assert found.told("The plans for the stone bridge were drawn by Ada Lund.")
+        assert not found.told("Ada Lund was born by the sea and never learnt how to swim.")
+        assert "Ada" not in found.query + found.exact_query
+
+
+def test_a_set_of_questions_that_an_endpoint_writes(indexed: Callable[..., StepTask], tmp_path: Path) -> None:
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text("")
+    more = {"questions": 12, "question_kinds": ("written",), "maximum_hops": 3, "endpoint": "replay"}
+    settings = config(**more)
+    endpoints = {"replay": ReplayConfig(responses=str(recorded))}
+    task = indexed(settings, **endpoint_binding("s", settings, endpoints)[0])
+    index = SearchIndex(task.inputs["index"].folder / "index")
+    rows: dict[str, Any] = {}
+
+    def write(requests: list[Request]) -> list[Any]:
+        """A writer who asks for the last word of a sentence by all the others."""
+        from translator import replay
+
+        for request in requests:
+            page = request.messages[1]["content"].split("\n\n", 1)[1]
+            evidence = max((one for one in sentences(page) if one in page), key=lambda one: (len(one) < 200, len(one)))
+            answer = evidence.rstrip(".。!?")[-6:].strip()
+            said = {"question": f"{evidence[: evidence.rindex(answer)]}…?", "answer": answer, "evidence": evidence}
+            rows[request.key] = request.row(completion(json.dumps(said)))
+        return ask(requests, replay({key: row["response"] for key, row in rows.items()}))
+
+    drawn = questions_of(index, settings, range(12), "recorded-writer", write)
+    assert all(one.draw.kind == "written" and len(one.asked) == one.draw.hops for one in drawn)
+    recorded.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
+    task = replace(task, paths=endpoint_binding("s", settings, endpoints)[0])
+    result = WORK.make_shard(task, 0)
+    total = WORK.finish(task, [result])["search"]
+    assert sum(one["right"] for one in total.values()) >= 6
+    import pyarrow.parquet as pq
+
+    asked = pq.read_table(task.folder / "requests" / "00000.parquet").to_pylist()
+    assert len(asked) == sum(len(one.asked) for one in drawn)
+    assert {row["prompt"] for row in asked} == {"search.question@1"}
+    assert {row["verdict"] for row in asked} <= {"kept", "search.question_answer", "search.no_question"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "values", "is_one"),
+    [
+        ("1,843", ("1843",), True),
+        ("1843, 12", ("1843", "12"), True),
+        ("12, 1843", ("1843", "12"), False),
+        ("1843 or 1844", ("1843",), False),
+        ("ada lund.", ("Ada Lund",), True),
+        ("Ada Lund, Osby", ("Ada Lund", "Osby"), True),
+        ("Osby, Ada Lund", ("Ada Lund", "Osby"), False),
+        ("It may be Ada Lund or Torvald Brenn", ("Ada Lund",), False),
+    ],
+)
+def test_an_answer_is_the_values_in_order_and_little_else(answer: str, values: tuple[str, ...], is_one: bool) -> None:
+    assert is_right(answer, values) is is_one
+
+
 def test_a_missing_recording_names_the_document(indexed: Callable[..., StepTask], tmp_path: Path) -> None:
     from pipeline.core.errors import UserError
 
@@ -391,7 +491,7 @@ def test_what_the_context_lost_the_oracle_does_not_know(indexed: Callable[..., S
     ("more", "message"),
     [
         ({"agent": "endpoint"}, "`endpoint` must name"),
-        ({"endpoint": "writer"}, "no part is played by"),
+        ({"endpoint": "writer"}, "nothing is asked of"),
         ({"minimum_hops": 5, "maximum_hops": 3}, "minimum_hops 5 is above"),
     ],
 )
