@@ -22,7 +22,7 @@ INDEX_KIND, INDEX_VERSION, INDEX_WORK = "synth.search_index", 1, "synth.subagent
 class SearchCorpusConfig(SourcedConfig):
     """What is searched: pages of chosen documents, with the facts of `chain` questions planted in copies of some."""
 
-    documents_per_shard: int = Field(default=50_000, ge=1)  # of one SQLite file; BM25 weighs terms within each file
+    documents_per_shard: int = Field(default=20_000, ge=1)  # of one SQLite file; BM25 weighs terms within each file
     page_characters: int = Field(default=20_000, ge=200)  # longer documents become several pages of whole paragraphs
     questions: int = Field(ge=1)
     question_kinds: tuple[QuestionKind, ...] = Field(default=("chain", "gaps"), min_length=1)

@@ -2,7 +2,7 @@
 
 Contract: a term is a word, case-folded, or a pair of neighbouring characters where no spaces stand between words (Han,
 kana) or particles are glued to them (Hangul). A run of such characters gives its pairs and its last character alone, so
-that any stretch of it, of whatever length, is a phrase or a prefix in the index. Cost: linear, about 5 MB/s.
+that any stretch of it, of whatever length, is a phrase or a prefix in the index. Cost: linear, about 10 MB/s.
 """
 
 from __future__ import annotations

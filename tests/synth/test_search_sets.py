@@ -188,6 +188,21 @@ def test_the_list_of_pages_leads_from_each_to_its_document(indexed: Callable[...
     assert {row["license"] for row in planted_rows} == {"Apache-2.0 AND CC0-1.0"}
 
 
+def test_a_takedown_finds_the_index_and_what_was_made_from_it(
+    indexed: Callable[..., StepTask], library: Any, tmp_path: Path
+) -> None:
+    from pipeline.core.takedown import Takedown
+    from pipeline.report.whereabouts import whereabouts
+
+    task = indexed(config(questions=6))
+    WORK.make_shard(task, 0)
+    made = written(task)
+    parent = made[0]["parents"][0]
+    found = whereabouts(tmp_path, Takedown(kind="id", pattern=parent, reason="asked", asked="2026-01-01"))
+    assert {one.table for one in found.holdings} >= {"documents", "pages"}
+    assert {row["id"] for row in made if parent in row["parents"]} <= {one.id for one in found.documents}
+
+
 def all_pages(task: StepTask) -> list[Any]:
     index = SearchIndex(task.inputs["index"].folder / "index")
     rows = [one.execute("SELECT url FROM pages").fetchall() for one in index._files]
