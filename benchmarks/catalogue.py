@@ -126,6 +126,12 @@ BENCHMARKS: dict[str, Entry] = {
             ("datatrove InferenceRunner", "bare httpx"),
         ),
         Entry(
+            "subagents",
+            "benchmarks.subagents:run",
+            "context of a search with sub-agents; recall of the search index by language",
+            ("the same loop without sub-agents", "FTS5 trigram", "FTS5 unicode61"),
+        ),
+        Entry(
             "reasoning",
             "benchmarks.reasoning:run",
             "verified reasoning samples from parametric families",

@@ -15,6 +15,7 @@ Better = Literal["less", "more"]
 UNITS: dict[str, Better] = {
     "s": "less",  # CPU seconds
     "MiB": "less",
+    "tokens": "less",  # read
     "exponent": "less",  # of time in length: 1 is linear, 2 quadratic
     "MB/s": "more",
     "bytes/token": "more",
@@ -25,6 +26,7 @@ UNITS: dict[str, Better] = {
     "pieces/s": "more",
     "rows/s": "more",
     "requests/s": "more",
+    "queries/s": "more",
     "samples/s": "more",
 }
 

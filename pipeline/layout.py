@@ -49,6 +49,7 @@ from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, SynthSet, asks_endpoint, endpoint_binding
 from synth.instructions.config import IngestConfig
+from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 3
@@ -210,6 +211,11 @@ class Layout:
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
         if isinstance(config, IngestConfig):
             inputs = {"documents": f"clean.{config.from_[0]}"}
+        if isinstance(config, SearchConfig):
+            searched = Step(
+                f"index.{name}", INDEX_KIND, INDEX_VERSION, config.corpus, inputs, INDEX_WORK, {"set": name}
+            )
+            inputs = {"index": self.laid.add(searched).step.name}
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         # What is mapped from files has not been through the corpora's blocks: personal data is masked here.

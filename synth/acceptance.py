@@ -46,6 +46,16 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "placeholders", "numbers", "form", "language", "question", "wrong_answer", "wrong_step", "evidence",
         "duplicate",
     ),
+    "search": (
+        "question_no_answer", "question_finish", "question_evidence", "question_answer", "question_language",
+        "question_leakage", "no_question", "no_answer", "finish", "tool_call", "steps", "not_found", "lost_fact",
+        "wrong_answer",
+        "summariser_no_answer", "summariser_finish", "summariser_empty", "summariser_too_long", "summariser_numbers",
+        "summariser_ungrounded", "summariser_leakage", "summariser_language", "summariser_missed",
+        "summariser_invented", "record_no_answer", "record_finish", "compressor_record_no_answer",
+        "compressor_record_finish", "compressor_fact_source", "compressor_fact_number", "compressor_fact_terms",
+        "compressor_fact_lost", "compressor_open_questions", "duplicate",
+    ),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip
 

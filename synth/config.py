@@ -20,6 +20,7 @@ from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
 from synth.instructions.config import ExerciseConfig, FormShares, IngestConfig, InstructionsConfig
 from synth.sourced import JudgeConfig, SourcedConfig
+from synth.subagents.config import SearchConfig
 from synth.tools.config import ToolsConfig
 
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
@@ -283,7 +284,8 @@ SynthSet = Annotated[
     | IngestConfig
     | AnswersConfig
     | GroundedConfig
-    | ToolsConfig,
+    | ToolsConfig
+    | SearchConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -298,20 +300,24 @@ WORKS: Mapping[str, str] = {
     "answers": "synth.instructions.answers:WORK",
     "grounded": "synth.instructions.grounded:WORK",
     "tools": "synth.tools.work:WORK",
+    "search": "synth.subagents.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
-    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1,
+    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
 
-def asks_endpoint(config: object) -> TypeGuard[AskingConfig | ToolsConfig]:
+Asking = AskingConfig | ToolsConfig | SearchConfig  # what a set's configuration is when it asks a model
+
+
+def asks_endpoint(config: object) -> TypeGuard[Asking]:
     """Whether a set of this configuration asks a model."""
-    return isinstance(config, AskingConfig) or (isinstance(config, ToolsConfig) and bool(config.endpoint))
+    return isinstance(config, Asking) and bool(config.endpoint)
 
 
 def endpoint_binding(
-    set_name: str, config: AskingConfig | ToolsConfig, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: Asking, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 

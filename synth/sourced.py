@@ -1,8 +1,8 @@
 """What the configurations of several kinds of set share.
 
 Contract: part of a set's identity. Every kind of set that has `from:` is a `SourcedConfig`, so that reviews, selection
-and the graph find its sources in one place. Apart from `synth/config.py`, so that rooms with configurations of their own
-build on it without knowing the list of all sets.
+and the graph find its sources in one place. Apart from `synth/config.py`, so that rooms with configurations of their
+own build on it without knowing the list of all sets.
 """
 
 from __future__ import annotations

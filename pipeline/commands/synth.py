@@ -29,6 +29,8 @@ from synth.config import ReplayConfig, asks_endpoint, bound_endpoint
 from synth.endpoint_set import RESPONSES, EndpointWork
 from synth.estimate import Estimate, estimate
 from synth.store import ResponseStore
+from synth.subagents.config import SearchConfig
+from synth.subagents.work import MEASURES
 from synth.tools.work import ToolsWork
 
 
@@ -51,8 +53,13 @@ def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json:
     """Print what asking for one set, or all, would cost."""
     opened = open_curriculum(config, overrides)
     nodes = [node for node in _nodes(opened, name) if asks_endpoint(node.step.config)]
+    nodes = [node for node in nodes if not isinstance(node.step.config, SearchConfig)]
+    where = name or "synth"
+    named = [node.step.config for node in _nodes(opened, name)] if name else []
+    if any(isinstance(one, SearchConfig) and one.endpoint for one in named):
+        what = "how much a search set asks depends on what it is answered: it cannot be told before"
+        raise ConfigError(what, where=where, fix="run it with few `questions`, or give the endpoint a `budget`")
     if not nodes:
-        where = name or "synth"
         raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
     _run(opened, [needed for node in nodes for needed in node.step.inputs.values()], "", 0)
     found = {node.step.name: _estimated(opened, node) for node in nodes}
@@ -123,6 +130,7 @@ def _shown(node: Node, examples: int) -> dict[str, Any]:
         "rejected": {one.reason: _first(node.folder, one.reason, examples) for one in filters if one.dropped},
         "by_language": record.facts.get("by_language", {}),
         "by_maker": record.facts.get("by_maker", {}),
+        "measured": record.facts.get(MEASURES, {}),
         "folder": str(node.folder),
         "kept": _kept(node.folder, examples),
     }
@@ -145,6 +153,23 @@ def _kept(folder: Path, limit: int) -> list[dict[str, Any]]:
     )
 
 
+def _print_measured(measured: dict[str, dict[str, int]]) -> None:
+    """What search sets measure: means a question, of contexts with sub-agents and without."""
+    columns = (
+        "language", "questions", "right", "facts kept", "compressions", "longest context", "without", "read", "without",
+        "by sub-agents",
+    )  # fmt: skip
+    counted = ("peak_tokens", "peak_tokens_plain", "read_tokens", "read_tokens_plain", "subagent_tokens")
+    rows = [
+        (language, one["questions"], one["right"], f"{one['facts_kept']} of {one['facts']}", one["compressions"],
+         *(amount(round(one[name] / max(1, one["questions"]))) for name in counted))
+        for language, one in measured.items()
+    ]  # fmt: skip
+    console.print(
+        table("Tokens of a search, estimated: with sub-agents, and without along the same way", columns, rows)
+    )
+
+
 def _print(step: str, shown: dict[str, Any]) -> None:
     for reason, rows in shown["rejected"].items():
         for row in rows:
@@ -154,5 +179,7 @@ def _print(step: str, shown: dict[str, Any]) -> None:
         for one in shown["filters"]
     ]
     share = 100 * shown["documents_out"] / max(1, shown["documents_in"])
+    if shown["measured"]:
+        _print_measured(shown["measured"])
     title = f"{step}: {shown['documents_out']:,} of {shown['documents_in']:,} samples stay ({share:.1f}%)"
     console.print(table(title, ("filter", "came to it", "dropped", "accepted"), rows))

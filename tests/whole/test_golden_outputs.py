@@ -5,10 +5,12 @@ a mistake: either the change was not meant, or the kind's version must go up (an
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,12 +32,17 @@ KEPT_OUT = ("record.json", "run.json", "step.json", "shards")
 
 
 def content_hash(path: Path) -> str:
-    """Of a table's rows, whatever Parquet or Arrow version wrote them; of the bytes of anything else."""
+    """Of a table's rows, whatever Parquet, Arrow or SQLite version wrote them; of the bytes of anything else."""
     if path.suffix == ".parquet":
         return xxhash.xxh3_128_hexdigest(repr(pq.read_table(path).to_pylist()).encode())
     if path.suffix == ".arrow":
         with pa.memory_map(str(path)) as source:
             return xxhash.xxh3_128_hexdigest(repr(pa.ipc.open_file(source).read_all().to_pydict()).encode())
+    if path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as index:
+            index.execute("CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, terms, row)")
+            rows = [index.execute(f"SELECT * FROM {name}").fetchall() for name in ("pages", "temp.vocabulary")]
+        return xxhash.xxh3_128_hexdigest(repr(rows).encode())
     return xxhash.xxh3_128_hexdigest(path.read_bytes())
 
 
