@@ -22,6 +22,9 @@ FILTERS: Mapping[str, Sequence[str]] = {
     "questions": (
         "document_too_long", "no_answer", "evidence", "language", "leakage", "numbers", "repeated", "too_few", "judge",
     ),
+    "long": (
+        "too_few_parts", "too_short", "too_long", "incomplete", "repetitive", "incompressible", "repeated", "unrelated",
+    ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),

@@ -17,9 +17,9 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, mo
 from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
+from synth.long.config import LongConfig
+from synth.sourced import LANGUAGES, Language, SourcedConfig
 
-Language = Literal["ko", "en", "es", "de", "ja", "vi"]
-LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
     "multiplication", "division", "shopping", "linear_equation", "linear_system", "euclid", "factorisation",
@@ -99,22 +99,6 @@ Endpoint = Annotated[
     Annotated[ReplayConfig, Tag("replay")] | Annotated[EndpointConfig, Tag("openai")], Discriminator(_endpoint_kind)
 ]
 ENDPOINT: TypeAdapter[ReplayConfig | EndpointConfig] = TypeAdapter(Endpoint)
-
-
-class SourcedConfig(Config):
-    """Fields of a set that is made from cleaned documents."""
-
-    from_: tuple[str, ...] = Field(alias="from", min_length=1)  # patterns of source names, as in `web-*`
-    languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
-    domains: tuple[str, ...] = ()  # of these domains only; empty: of every domain
-    documents: int = Field(default=1_000_000, ge=1)  # at most this many documents (or groups) are taken
-    seed: int = Field(default=0, ge=0)  # which ones, when there are more
-    documents_per_shard: int = Field(default=1000, ge=1)
-
-    @field_validator("from_", mode="before")
-    @classmethod
-    def _one_is_a_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 class ThoughtChecks(Config):
@@ -259,7 +243,13 @@ class ProgrammingConfig(Config):
 
 
 SynthSet = Annotated[
-    ThinkingConfig | TranslationConfig | QuestionsConfig | CrossLingualConfig | ReasoningConfig | ProgrammingConfig,
+    ThinkingConfig
+    | TranslationConfig
+    | QuestionsConfig
+    | CrossLingualConfig
+    | LongConfig
+    | ReasoningConfig
+    | ProgrammingConfig,
     Field(discriminator="kind"),
 ]
 WORKS: Mapping[str, str] = {
@@ -267,11 +257,13 @@ WORKS: Mapping[str, str] = {
     "translation": "synth.translation:WORK",
     "questions": "synth.questions:WORK",
     "crosslingual": "synth.crosslingual:WORK",
+    "long": "synth.long.work:WORK",
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
 }
 VERSIONS: Mapping[str, int] = {
-    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 2, "long": 1, "reasoning": 2,
+    "programming": 1,
 }  # fmt: skip
 
 
