@@ -4,13 +4,13 @@ Contract: every step's identity is settled here from configs and content hashes;
 execution. The graph, in order:
 
 `clean.SOURCE` … → `filter.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer.sample`
-→ `tokenizer.count` → `tokenizer` → `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE`
-→ `train.PHASE`
+→ `tokenizer.count` → `tokenizer` → `synth.SET` → `distinct.SET` → `guard.SET` → `encode.clean`, `encode.SET`
+→ `mix.PHASE` → `train.PHASE`
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixes.spec import PlanConfig
@@ -29,6 +29,8 @@ from pipeline.graph import Graph
 from stages.catalog import block_config, load, resolve
 from stages.catalog import entry as block_entry
 from stages.config import BlockSpec, CleanConfig, SourceConfig
+from stages.dedup.layout import Part
+from stages.dedup.synthetic import set_parts
 from stages.listed import COMPLIANCE, ListedBlock, cut_at_rules, filter_name
 from stages.sources import expand_paths, file_content, source_content, step_paths
 from stages.takedown import TAKEDOWNS
@@ -118,8 +120,12 @@ class Layout:
 
     def global_block(self, block: ListedBlock, documents: Mapping[str, str]) -> str:
         """The steps of a block over the whole corpus; returns the last one's name."""
-        name = block.name
-        for part in load(block_entry(name).make)(block.config, block.where):
+        return self.parts(load(block_entry(block.name).make)(block.config, block.where), documents)
+
+    def parts(self, parts: Sequence[Part], documents: Mapping[str, str]) -> str:
+        """The steps of a deduplication; returns the last one's name."""
+        name = ""
+        for part in parts:
             inputs = {**(documents if part.reads_documents else {}), **part.after}
             step = Step(part.name, part.kind, part.version, part.config, inputs, part.work, part.content, part.paths)
             name = self.laid.add(step).step.name
@@ -204,8 +210,13 @@ class Layout:
             content |= bound
         kind = config.kind
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
+        deduplicate = getattr(config, "deduplicate", "none")
+        if deduplicate != "none":  # what is made does not depend on it: another choice asks no endpoint again
+            config = config.replaced(deduplicate="none")
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
+        if deduplicate != "none":
+            made = self.parts(set_parts(name, deduplicate), {"documents": made})
         return self.guard(name, made)
 
     def guard(self, name: str, made: str) -> str:

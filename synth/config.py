@@ -18,7 +18,7 @@ from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from synth.long.config import LongConfig
-from synth.sourced import LANGUAGES, Language, SourcedConfig
+from synth.sourced import LANGUAGES, Deduplicate, Language, SourcedConfig
 
 Layout = Literal["doc-then-thought", "thought-then-doc", "interleaved"]
 FamilyName = Literal[
@@ -129,6 +129,7 @@ class EndpointSetConfig(SourcedConfig):
     samples: int = Field(default=1, ge=1)  # asked of each document; the first that passes its checks is kept
     judge: JudgeConfig = JudgeConfig()
     native_floor: float = Field(default=0.0, ge=0, lt=1)  # share of each language's text that stays native; 0: no floor
+    deduplicate: Deduplicate = "minhash"  # answers repeat themselves from document to document
 
 
 class ThinkingConfig(EndpointSetConfig):
@@ -206,6 +207,7 @@ class ReasoningConfig(Config):
     maximum_tokens: int = Field(default=768, ge=64, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+    deduplicate: Deduplicate = "exact"  # over all shards; problems of one family are alike by design
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> ReasoningConfig:
@@ -233,6 +235,7 @@ class ProgrammingConfig(Config):
     maximum_level: int = Field(default=5, ge=1, le=5)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+    deduplicate: Deduplicate = "exact"
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> ProgrammingConfig:
@@ -262,7 +265,7 @@ WORKS: Mapping[str, str] = {
     "programming": "synth.programs:WORK",
 }
 VERSIONS: Mapping[str, int] = {
-    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 2, "long": 1, "reasoning": 2,
+    "thinking": 3, "translation": 2, "questions": 2, "crosslingual": 2, "long": 1, "reasoning": 2,
     "programming": 1,
 }  # fmt: skip
 

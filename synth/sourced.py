@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 
 from pipeline.core.config import Config
 
+# Which samples of a finished set go: equal ones, ones whose written text is nearly the same, or none.
+Deduplicate = Literal["none", "exact", "minhash"]
 Language = Literal["ko", "en", "es", "de", "ja", "vi"]
 LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
 
@@ -25,6 +27,7 @@ class SourcedConfig(Config):
     documents: int = Field(default=1_000_000, ge=1)  # at most this many documents (or groups) are taken
     seed: int = Field(default=0, ge=0)  # which ones, when there are more
     documents_per_shard: int = Field(default=1000, ge=1)
+    deduplicate: Deduplicate = "none"  # joined documents are as distinct as those they are made of
 
     @field_validator("from_", mode="before")
     @classmethod

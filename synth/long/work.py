@@ -147,8 +147,6 @@ def _write(writer: ShardWriter, group: Group, read: Mapping[str, tuple[str, str 
             "form": config.form,
             "built_by": BUILDER.format(form=config.form),
             "parts": places,
-            "compression": round(information.compression, 4),
-            "novelty": round(information.novelty, 4),
             **({"missing": found.missing} if found.missing else {}),
             **found.notes,
         },

@@ -28,7 +28,9 @@ GRAPHS = st.dictionaries(st.sampled_from(NODES), st.lists(st.sampled_from(NODES)
 def part(name: str, **more: Any) -> Part:
     columns: dict[str, Any] = {"file": 0, "row": 0, "source": "s", "domain": "", "licence": "MIT", "language": "en"}
     columns |= {"title": name, "date": "", "number": None, "own": "", "parent": "", "characters": 9, "size_bytes": 9}
-    return Part(**{"id": document_id("s", name), "name": name, **columns, **more})
+    columns |= {"id": document_id("s", name), "name": name}
+    columns |= more
+    return Part(**columns)
 
 
 def names(parts: Any) -> list[str]:
@@ -224,7 +226,9 @@ def test_a_preface_stays_where_its_name_stands() -> None:
 
 def facts(**columns: Any) -> Facts:
     base: dict[str, Any] = {"id": "i", "source": "s", "language": "en", "url": "", "title": "", "date": ""}
-    return Facts(**{**base, "parents": (), "extra": {}, **columns})
+    base |= {"parents": (), "extra": {}}
+    base |= columns
+    return Facts(**base)
 
 
 def config(form: str, **more: Any) -> LongConfig:
