@@ -123,7 +123,7 @@ BENCHMARKS: dict[str, Entry] = {
             "synth-client",
             "benchmarks.synth_client:run",
             "chat completions from a local server",
-            ("datatrove InferenceRunner", "bare httpx"),
+            ("datatrove InferenceRunner", "bare httpx", "bare sockets"),
         ),
         Entry(
             "subagents",

@@ -3,7 +3,8 @@
 Contract: `segment_statistics` is a pure function of a tally, its segment and the rows' attention costs;
 `plan_statistics` makes the tally from the plan's files, the mix step while planning; both give the same mapping, which
 the step writes as `stats.json`. Planned tokens count every repeat; unique tokens only a document's first draw in the
-whole chain. A document is synthetic when it has a maker. Cost: the pieces once, no tokens.
+whole chain. A document is synthetic when it has a maker; synthetic tokens are told for every name of every group.
+Cost: the pieces once, no tokens.
 
 Shapes: R rows, C components, K kinds.
 """
@@ -24,7 +25,7 @@ from pipeline.core.files import read_json
 from pipeline.core.plans import Plan, Segment, SegmentRows
 
 GROUPS = ("component", *Kind._fields)
-AMOUNTS = ("tokens", "unique_tokens", "documents", "cut_documents")
+AMOUNTS = ("tokens", "unique_tokens", "synthetic_tokens", "documents", "cut_documents")
 BALANCED_RANKS = (2, 4, 8, 16, 32, 64)  # for which the balance of attention costs is told
 BALANCED_BATCHES = 256  # looked at, spread over the segment
 
@@ -95,6 +96,10 @@ def composition(tally: Tally, segment: Segment) -> pl.DataFrame:
             },
             "tokens": tally.tokens_CK[component, kind],
             "unique_tokens": tally.unique_tokens_CK[component, kind],
+            "synthetic_tokens": [
+                0 if tally.catalogue.kinds[k].maker == HUMAN else int(tally.tokens_CK[c, k])
+                for c, k in zip(component, kind, strict=True)
+            ],
             "documents": tally.documents_CK[component, kind],
             "cut_documents": tally.cut_documents_CK[component, kind],
         }

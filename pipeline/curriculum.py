@@ -39,7 +39,7 @@ KIND = "curriculum.train"
 VERSION = 3
 HELD_OUT_ROWS = 64  # of the short-context check; ours
 MIX_KIND = "mixes.plan"
-MIX_VERSION = 3
+MIX_VERSION = 4
 MIX_WORK = "mixes.plan:WORK"
 
 

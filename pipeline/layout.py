@@ -4,8 +4,8 @@ Contract: every step's identity is settled here from configs and content hashes;
 execution. The graph, in order:
 
 `clean.SOURCE` … → `filter.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer.sample`
-→ `tokenizer.count` → `tokenizer` → `synth.SET` → `guard.SET` → `encode.clean`, `encode.SET` → `mix.PHASE`
-→ `train.PHASE`
+→ `tokenizer.count` → `tokenizer` → `synth.SET` → `distinct.SET` → `guard.SET` → `encode.clean`, `encode.SET`
+→ `mix.PHASE` → `train.PHASE`
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from pipeline.graph import Graph
 from stages.catalog import block_config, load, resolve
 from stages.catalog import entry as block_entry
 from stages.config import BlockSpec, CleanConfig, SourceConfig
+from stages.dedup.layout import Part
+from stages.dedup.synthetic import set_parts
 from stages.listed import COMPLIANCE, ListedBlock, cut_at_rules, filter_name
 from stages.sources import expand_paths, file_content, source_content, step_paths
 from stages.takedown import TAKEDOWNS
@@ -49,6 +51,7 @@ from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, SynthSet, asks_endpoint, endpoint_binding
 from synth.instructions.config import IngestConfig
+from synth.sourced import Deduplicate
 from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
 
 CLEAN_WORK = "stages.clean:WORK"
@@ -123,8 +126,12 @@ class Layout:
 
     def global_block(self, block: ListedBlock, documents: Mapping[str, str]) -> str:
         """The steps of a block over the whole corpus; returns the last one's name."""
-        name = block.name
-        for part in load(block_entry(name).make)(block.config, block.where):
+        return self.parts(load(block_entry(block.name).make)(block.config, block.where), documents)
+
+    def parts(self, parts: Sequence[Part], documents: Mapping[str, str]) -> str:
+        """The steps of a deduplication; returns the last one's name."""
+        name = ""
+        for part in parts:
             inputs = {**(documents if part.reads_documents else {}), **part.after}
             step = Step(part.name, part.kind, part.version, part.config, inputs, part.work, part.content, part.paths)
             name = self.laid.add(step).step.name
@@ -201,25 +208,33 @@ class Layout:
         )
 
     def synthetic(self, name: str, config: SynthSet) -> str:
-        """The step that makes a synthetic set, and its decontamination when the file asks for one."""
+        """The steps that make a synthetic set: made, without copies, decontaminated where the file asks for it."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
         kind = config.kind
         if asks_endpoint(config):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
-        inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
-        if isinstance(config, IngestConfig):
-            inputs = {"documents": f"clean.{config.from_[0]}"}
-        if isinstance(config, SearchConfig):
-            searched = Step(
-                f"index.{name}", INDEX_KIND, INDEX_VERSION, config.corpus, inputs, INDEX_WORK, {"set": name}
-            )
-            inputs = {"index": self.laid.add(searched).step.name}
+        inputs = self.set_inputs(name, config)
+        deduplicate: Deduplicate = getattr(config, "deduplicate", "none")
+        if deduplicate != "none":  # what is made does not depend on it: another choice asks no endpoint again
+            config = config.replaced(deduplicate="none")
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
+        if deduplicate != "none":
+            made = self.parts(set_parts(name, deduplicate), {"documents": made})
         # What is mapped from files has not been through the corpora's blocks: personal data is masked here.
         return self.guard(name, made, ("pii", "decontaminate") if kind == "ingest" else ("decontaminate",))
+
+    def set_inputs(self, name: str, config: SynthSet) -> dict[str, str]:
+        """What a set is made from: nothing, the clean documents, the file it maps, or an index of documents."""
+        if isinstance(config, IngestConfig):
+            return {"documents": f"clean.{config.from_[0]}"}
+        inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
+        if not isinstance(config, SearchConfig):
+            return inputs
+        index = Step(f"index.{name}", INDEX_KIND, INDEX_VERSION, config.corpus, inputs, INDEX_WORK, {"set": name})
+        return {"index": self.laid.add(index).step.name}
 
     def guard(self, name: str, made: str, wanted: Sequence[str]) -> str:
         """A synthetic set's own decontamination and takedowns, where there are any."""

@@ -23,6 +23,9 @@ FILTERS: Mapping[str, Sequence[str]] = {
     "questions": (
         "document_too_long", "no_answer", "evidence", "language", "leakage", "numbers", "repeated", "too_few", "judge",
     ),
+    "long": (
+        "too_few_parts", "too_short", "too_long", "incomplete", "repetitive", "incompressible", "repeated", "unrelated",
+    ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
     "tools": (
         "no_answer", "schema_invalid", "reference_fails", "ungrounded", "reset_inexact", "noop_passes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
@@ -19,7 +19,8 @@ from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
 from synth.instructions.config import ExerciseConfig, FormShares, IngestConfig, InstructionsConfig
-from synth.sourced import JudgeConfig, SourcedConfig
+from synth.long.config import LongConfig
+from synth.sourced import Deduplicate, JudgeConfig, SourcedConfig
 from synth.subagents.config import SearchConfig
 from synth.tools.config import ToolsConfig
 
@@ -130,6 +131,7 @@ class EndpointSetConfig(SourcedConfig, AskingConfig):
     """Fields of a set that asks an endpoint about documents."""
 
     native_floor: float = Field(default=0.0, ge=0, lt=1)  # share of each language's text that stays native; 0: no floor
+    deduplicate: Deduplicate = "minhash"  # answers repeat themselves from document to document
 
 
 class ThinkingConfig(EndpointSetConfig):
@@ -237,6 +239,7 @@ class ReasoningConfig(Config):
     maximum_tokens: int = Field(default=768, ge=64, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+    deduplicate: Deduplicate = "exact"  # over all shards; problems of one family are alike by design
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> ReasoningConfig:
@@ -264,6 +267,7 @@ class ProgrammingConfig(Config):
     maximum_level: int = Field(default=5, ge=1, le=5)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+    deduplicate: Deduplicate = "exact"
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> ProgrammingConfig:
@@ -278,6 +282,7 @@ SynthSet = Annotated[
     | TranslationConfig
     | QuestionsConfig
     | CrossLingualConfig
+    | LongConfig
     | ReasoningConfig
     | ProgrammingConfig
     | InstructionsConfig
@@ -293,6 +298,7 @@ WORKS: Mapping[str, str] = {
     "translation": "synth.translation:WORK",
     "questions": "synth.questions:WORK",
     "crosslingual": "synth.crosslingual:WORK",
+    "long": "synth.long.work:WORK",
     "reasoning": "synth.reasoning:WORK",
     "programming": "synth.programs:WORK",
     "instructions": "synth.instructions.work:WORK",
@@ -303,7 +309,7 @@ WORKS: Mapping[str, str] = {
     "search": "synth.subagents.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
-    "thinking": 2, "translation": 1, "questions": 1, "crosslingual": 1, "reasoning": 2, "programming": 1,
+    "thinking": 3, "translation": 2, "questions": 2, "crosslingual": 2, "long": 1, "reasoning": 2, "programming": 1,
     "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
@@ -311,18 +317,19 @@ VERSIONS: Mapping[str, int] = {
 Asking = AskingConfig | ToolsConfig | SearchConfig  # what a set's configuration is when it asks a model
 
 
-def asks_endpoint(config: object) -> TypeGuard[Asking]:
+def asks_endpoint(config: object) -> bool:
     """Whether a set of this configuration asks a model."""
     return isinstance(config, Asking) and bool(config.endpoint)
 
 
 def endpoint_binding(
-    set_name: str, config: Asking, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
+    set_name: str, config: Config, endpoints: Mapping[str, ReplayConfig | EndpointConfig]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """(`paths`, `content`) of the set's step: execution and identity of its endpoint.
 
     Raises `ConfigError` for a name that is not under `endpoints:` and `InputError` for a missing responses file.
     """
+    assert isinstance(config, Asking), config
     if config.endpoint not in endpoints:
         where = f"synth.{set_name}.endpoint"
         raise unknown_name("endpoint", config.endpoint, endpoints, where=where)

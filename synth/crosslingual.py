@@ -19,6 +19,7 @@ from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
 from synth.config import CrossLingualConfig
 from synth.language import primary
+from synth.licences import joined_licence
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.parallel_checks import Side, check_pair, paragraphs
 from synth.selection import Chosen, choose, read_chosen, shards_of, slice_of
@@ -136,18 +137,11 @@ def _write(
         title=first["title"],
         lang=MULTILINGUAL,
         domain=first["domain"],
-        license=_license(first["license"], second["license"]),
+        license=joined_licence((first["license"], second["license"])),
         parallel_id=first["parallel_id"],
         parents=[first["id"], second["id"]],
         maker=MAKER,
     )
-
-
-def _license(first: str | None, second: str | None) -> str | None:
-    """Both conditions hold for a sample of both (SPDX `AND`); unknown when either is."""
-    if first == second or not first or not second:
-        return first if second else None
-    return " AND ".join(sorted((first, second)))
 
 
 WORK = CrossLingualWork()

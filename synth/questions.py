@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.core.rng import derive_seed
 from pipeline.core.verify.arithmetic import stated
+from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
@@ -143,7 +144,8 @@ def _sample(row: Row, pairs: Sequence[Mapping[str, str]], config: QuestionsConfi
     }
     if config.layout == "pairs-only":
         return Made(written, {"lang": row["target"], "lang_score": None, "messages": messages}, extra)
-    return Made(f"{row['text']}{JOINT}{written}", {"lang": MULTILINGUAL, "lang_score": None}, extra)
+    text, spans = woven([(row["text"], False), (written, True)], JOINT)
+    return Made(text, {"lang": MULTILINGUAL, "lang_score": None}, {**extra, WRITTEN: spans})
 
 
 WORK = EndpointWork(QuestionsMaker())

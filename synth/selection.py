@@ -53,7 +53,7 @@ def choose(task: StepTask) -> list[Chosen]:
             if any(fnmatchcase(entry["source"], pattern) for pattern in config.from_):
                 rank = xxhash.xxh3_64_intdigest(entry["id"].encode(), seed=config.seed)
                 found.append(Chosen(rank, entry["id"], file, row, language, entry["parallel_id"] or ""))
-    _check_patterns(task.name, config.from_, sources)
+    check_patterns(task.name, config.from_, sources)
     if not found:
         raise InputError(
             f"no document of {', '.join(config.from_)} in {', '.join(config.languages)}"
@@ -65,7 +65,8 @@ def choose(task: StepTask) -> list[Chosen]:
     return sorted(found)
 
 
-def _check_patterns(step: str, patterns: Sequence[str], sources: set[str]) -> None:
+def check_patterns(step: str, patterns: Sequence[str], sources: set[str]) -> None:
+    """Raises `InputError` for a pattern that no source matches."""
     for pattern in patterns:
         if not any(fnmatchcase(source, pattern) for source in sources):
             raise InputError(

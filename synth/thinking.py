@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import Failure, Thought, check_thought
 from synth.client import Outcome
@@ -67,15 +68,22 @@ def requests_for(
     ]
 
 
-def joined(text: str, thoughts: Sequence[str], config: ThinkingConfig) -> str:
-    """The sample's text; `thoughts` has one entry per request."""
+def parts_of(text: str, thoughts: Sequence[str], config: ThinkingConfig) -> list[tuple[str, bool]]:
+    """The sample's parts, and which of them are thoughts; `thoughts` has one entry per request."""
     if config.layout == "doc-then-thought":
-        return text + JOINT + thoughts[0]
+        return [(text, False), (thoughts[0], True)]
     if config.layout == "thought-then-doc":
-        return thoughts[0] + JOINT + text
+        return [(thoughts[0], True), (text, False)]
     given = iter(thoughts)
-    parts = zip(passages(text, config.passage_characters), asked_about(text, config), strict=True)
-    return JOINT.join(JOINT.join((next(given), part)) if asked else part for part, asked in parts)
+    parts: list[tuple[str, bool]] = []
+    for part, asked in zip(passages(text, config.passage_characters), asked_about(text, config), strict=True):
+        parts += [(next(given), True), (part, False)] if asked else [(part, False)]
+    return parts
+
+
+def joined(text: str, thoughts: Sequence[str], config: ThinkingConfig) -> str:
+    """The sample's text."""
+    return woven(parts_of(text, thoughts, config), JOINT)[0]
 
 
 def judged(text: str, language: str, outcomes: Sequence[Outcome], config: ThinkingConfig) -> Failure | None:
@@ -126,7 +134,8 @@ class ThinkingMaker:
         failure = judged(row["text"], primary(row["lang"]), outcomes, config)
         if failure is not None:
             return Refused(failure.check, failure.detail, JOINT.join(thoughts))
-        return Made(joined(row["text"], thoughts, config), {}, {"layout": config.layout})
+        made, written = woven(parts_of(row["text"], thoughts, config), JOINT)
+        return Made(made, {}, {"layout": config.layout, WRITTEN: written})
 
 
 def _document_name(row: Row) -> str:

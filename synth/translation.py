@@ -24,6 +24,7 @@ from itertools import chain
 from typing import Any
 
 from pipeline.core.rng import derive_seed
+from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import repeated_share
 from synth.chrf import chrf
@@ -223,11 +224,12 @@ def _sample(row: Row, made: str, config: TranslationConfig) -> Made:
         columns = {"lang": row["target"], "lang_score": None, "parallel_id": row["parallel_id"] or row["id"]}
         return Made(made, columns, extra)
     if config.layout == "documents":
-        text = f"{row['text']}{JOINT}{made}"
+        parts = [(row["text"], False), (made, True)]
     else:
-        sides = [paragraphs(text) for text in (row["text"], made)]
-        text = JOINT.join(chain.from_iterable(zip(*sides, strict=True)))
-    return Made(text, {"lang": MULTILINGUAL, "lang_score": None}, extra)
+        sides = [[(part, ours) for part in paragraphs(text)] for text, ours in ((row["text"], False), (made, True))]
+        parts = list(chain.from_iterable(zip(*sides, strict=True)))
+    text, written = woven(parts, JOINT)
+    return Made(text, {"lang": MULTILINGUAL, "lang_score": None}, {**extra, WRITTEN: written})
 
 
 WORK = EndpointWork(TranslationMaker())

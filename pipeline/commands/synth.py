@@ -24,7 +24,7 @@ from pipeline.executors import executor_for
 from pipeline.executors.work import load_work
 from pipeline.graph import Node, locked
 from pipeline.recipe import Opened, open_curriculum
-from synth.acceptance import acceptance
+from synth.acceptance import FilterShare, acceptance
 from synth.config import ReplayConfig, asks_endpoint, bound_endpoint
 from synth.endpoint_set import RESPONSES, EndpointWork
 from synth.estimate import Estimate, estimate
@@ -40,8 +40,9 @@ def make_sets(
     """Make one set, or all, and print the acceptance of each."""
     opened = open_curriculum(config, overrides)
     nodes = _nodes(opened, name)
-    _run(opened, [node.step.name for node in nodes], executor, workers)
-    found = {node.step.name: _shown(node, examples) for node in nodes}
+    later = {node.step.name: _later(opened, node.step.name) for node in nodes}
+    _run(opened, [one.step.name for node in nodes for one in (node, *later[node.step.name])], executor, workers)
+    found = {node.step.name: _shown(node, later[node.step.name], examples) for node in nodes}
     if as_json:
         print_json(found)
         return
@@ -101,6 +102,12 @@ def _nodes(opened: Opened, name: str) -> list[Node]:
     return [opened.graph.node(f"synth.{one}") for one in ([name] if name else sets)]
 
 
+def _later(opened: Opened, step: str) -> list[Node]:
+    """The steps that drop copies and contaminated samples of a set, where there are any."""
+    name = step.removeprefix("synth.")
+    return [opened.graph.node(one) for one in (f"distinct.{name}", f"guard.{name}") if one in opened.graph.nodes]
+
+
 def _run(opened: Opened, steps: Sequence[str], executor: str, workers: int) -> None:
     chooser = executor_for(opened.curriculum.execution, executor, workers)
     refuse_live_jobs(opened, chooser)
@@ -118,21 +125,28 @@ def _estimated(opened: Opened, node: Node) -> Estimate:
     return estimate(requests, store, endpoint)
 
 
-def _shown(node: Node, examples: int) -> dict[str, Any]:
+def _shown(node: Node, later: Sequence[Node], examples: int) -> dict[str, Any]:
     record = read_record(node.folder)
     kind = node.step.kind.removeprefix("synth.")
     counts = record.counts
     filters = acceptance(kind, counts["documents_in"], record.dropped)
+    rejected = {one.reason: _first(node.folder, one.reason, examples) for one in filters if one.dropped}
+    last = counts["documents_out"]
+    for further in later:
+        for reason, dropped in sorted(read_record(further.folder).dropped.items()):
+            filters.append(FilterShare(reason, last, dropped))
+            rejected[reason] = _first(further.folder, reason, examples)
+            last -= dropped
     return {
         "documents_in": counts["documents_in"],
-        "documents_out": counts["documents_out"],
+        "documents_out": last,
         "filters": [{**asdict(one), "accepted_share": one.accepted_share} for one in filters],
-        "rejected": {one.reason: _first(node.folder, one.reason, examples) for one in filters if one.dropped},
+        "rejected": rejected,
         "by_language": record.facts.get("by_language", {}),
         "by_maker": record.facts.get("by_maker", {}),
         "measured": record.facts.get(MEASURES, {}),
         "folder": str(node.folder),
-        "kept": _kept(node.folder, examples),
+        "kept": _kept(later[-1].folder if later else node.folder, examples),
     }
 
 

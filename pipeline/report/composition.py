@@ -25,6 +25,7 @@ GROUP_TITLES = {
     "maker": "maker",
 }
 OTHER = "all others"
+SYNTHETIC_GROUPS = ("lang", "domain", "source", "maker")
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Amount:
     asked: int | None = None
     planned: int = 0
     unique: int = 0
+    synthetic: int = 0  # planned tokens of documents that have a maker
     documents: int = 0
     consumed: int = 0
 
@@ -46,6 +48,7 @@ def amounts(phase: PhaseFacts, group: str) -> dict[str, Amount]:
             amount = found.setdefault(name, Amount())
             amount.planned += part["tokens"]
             amount.unique += part.get("unique_tokens", 0)
+            amount.synthetic += part.get("synthetic_tokens", 0)
             amount.documents += part.get("documents", 0)
         for name, asked in asked_tokens(segment.stats, group).items():
             amount = found.setdefault(name, Amount())
@@ -81,6 +84,7 @@ def composition_section(gathered: Gathered) -> Markup:
     parts += [
         folded(f"Tokens by {title}, as a table", _group_table(made, group)) for group, title in GROUP_TITLES.items()
     ]
+    parts.append(_synthetic_table(made))
     return section("composition", "Mix composition", introduction, *parts)
 
 
@@ -126,6 +130,24 @@ def _overview(phases: Sequence[PhaseFacts]) -> Markup:
         "consumed (tokens)", "consumed share", "synthetic share",
     )  # fmt: skip
     return table("Tokens by phase", columns, rows)
+
+
+def _synthetic_table(phases: Sequence[PhaseFacts]) -> Markup:
+    """How much of each language, domain and source is synthetic, and how much of a phase each maker wrote."""
+    rows: list[tuple[Cell, ...]] = []
+    for phase in phases:
+        whole = planned_tokens(phase)
+        for group in SYNTHETIC_GROUPS:
+            for name, amount in amounts(phase, group).items():
+                if amount.synthetic:
+                    of = whole if group == "maker" else amount.planned
+                    rows.append(
+                        (phase.view.name, GROUP_TITLES[group], name, amount.synthetic, Share(amount.synthetic, of))
+                    )
+    if not rows:
+        return missing("No phase has synthetic tokens.")
+    columns = ("phase", "by", "name", "synthetic (tokens)", "share of the name's tokens (maker: of the phase's)")
+    return table("Synthetic share by language, domain, source and maker", columns, rows)
 
 
 def _group_chart(phases: Sequence[PhaseFacts], group: str) -> Markup:

@@ -15,7 +15,7 @@ from pipeline.report.gather import Gathered, StepFacts, Tally
 from pipeline.report.markup import Markup, Share, folded, missing, section, table
 
 FUNNEL_STEPS = frozenset({"clean", "filter", "dedup", "decontaminate", "split"})
-SYNTHETIC_STEPS = frozenset({"synth", "guard"})  # guard: the decontamination of a synthetic set
+SYNTHETIC_STEPS = frozenset({"synth", "distinct", "guard"})  # a set made, without its copies, decontaminated
 KEPT = "kept"
 OTHER = "other reasons"
 SPLIT = "documents_split"

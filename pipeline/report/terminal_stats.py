@@ -24,7 +24,8 @@ Stats = Mapping[str, Any]
 BAR_CELLS = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 CSV_COLUMNS: tuple[str, ...] = (
-    "segment", "group", "name", "asked_tokens", "planned_tokens", "unique_tokens", "documents", "consumed_tokens",
+    "segment", "group", "name", "asked_tokens", "planned_tokens", "unique_tokens", "synthetic_tokens", "documents",
+    "consumed_tokens",
 )  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def group_rows(stats: Stats, consumed: Composition, group: str) -> list[dict[str
             "asked_tokens": asked[name] if asked else None,
             "planned_tokens": planned.get(name, {}).get("tokens", 0),
             "unique_tokens": planned.get(name, {}).get("unique_tokens", 0),
+            "synthetic_tokens": planned.get(name, {}).get("synthetic_tokens", 0),
             "documents": planned.get(name, {}).get("documents", 0),
             "consumed_tokens": trained.get(name, 0),
         }
@@ -100,11 +102,22 @@ def group_table(stats: Stats, consumed: Composition, group: str) -> Table:
                 Share(planned, stats["tokens"]),
                 unique,
                 f"{planned / unique:.2f}×" if unique else NOTHING,
+                Share(row["synthetic_tokens"], planned) if planned else NOTHING,
                 row["documents"],
                 row["consumed_tokens"],
             )
         )
-    columns = (GROUP_TITLES[group], "asked", "planned", "share", "unique", "repeats", "documents", "consumed")
+    columns = (
+        GROUP_TITLES[group],
+        "asked",
+        "planned",
+        "share",
+        "unique",
+        "repeats",
+        "synthetic",
+        "documents",
+        "consumed",
+    )
     return _table(f"Tokens by {GROUP_TITLES[group]}", columns, rows)
 
 

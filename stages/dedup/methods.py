@@ -38,6 +38,12 @@ class MinhashKeys(Config):
     quality_signal: str = ""
 
 
+class WrittenKeys(MinhashKeys):
+    """Identity of MinHash signatures of what makers wrote."""
+
+    compared: Literal["written"] = "written"
+
+
 class TextKeys(Config):
     """Identity of the hashes of texts."""
 

@@ -2,9 +2,9 @@
 
 Contract: the only step of a deduplication that reads texts, and each once: it writes the signature files
 (`stages.dedup.keyfiles`) from which every later comparison is made, this run's and those of later crawls. Works:
-`MINHASH` (near-duplicates), `TEXT` (equal NFC texts and messages), `URL` (equal canonical URLs; documents without a URL
-have no keys). Equal texts and URLs are compared by 128-bit hashes. Memory: one batch of texts, and
-the shard's signature files.
+`MINHASH` (near-duplicates), `WRITTEN` (those of what makers wrote, for synthetic sets), `TEXT` (equal NFC texts and
+messages), `URL` (equal canonical URLs; documents without a URL have no keys). Equal texts and URLs are compared by
+128-bit hashes. Memory: one batch of texts, and the shard's signature files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline.core.documents import document_files
 from pipeline.core.errors import ConfigError, InputError, nearest
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
+from pipeline.core.written import written_text
 from stages.dedup.batches import table_batches
 from stages.dedup.keyfiles import DOCUMENT, id_numbers, write_keys
 from stages.dedup.layout import DOCUMENTS
@@ -90,6 +91,12 @@ def _minhash(table: pa.Table, config: MinhashKeys) -> Signs:
         values = datatrove_signatures(compared_texts(table), table["lang"].to_pylist(), config)
     else:
         values = signatures(compared_texts(table), config.shingle, config.bands * config.rows)
+    return Signs(values.astype(np.uint8), band_keys(values, config.bands, config.rows), np.arange(table.num_rows))
+
+
+def _written(table: pa.Table, config: MinhashKeys) -> Signs:
+    texts = map(written_text, compared_texts(table).to_pylist(), table["extra"].to_pylist())
+    values = signatures(pa.array(list(texts), pa.large_string()), config.shingle, config.bands * config.rows)
     return Signs(values.astype(np.uint8), band_keys(values, config.bands, config.rows), np.arange(table.num_rows))
 
 
@@ -166,5 +173,6 @@ def _quality(file: Path, signal: str, known: set[str]) -> dict[str, int]:
 
 
 MINHASH = SignWork(("text", "messages", "lang"), _minhash)
+WRITTEN = SignWork(("text", "messages", "extra"), _written)
 TEXT = SignWork(("text_hash", "messages"), _text)
 URL = SignWork(("text", "url"), _url)

@@ -20,12 +20,15 @@ def test_a_set_is_made_and_its_filters_are_shown(command_line: CommandLine, tmp_
     assert done.returncode == 0, done.stderr
     (shown,) = json.loads(done.stdout).values()
     filters = {one["reason"]: one for one in shown["filters"]}
-    assert list(filters)[-1] == "reasoning.duplicate"
-    duplicates = filters["reasoning.duplicate"]
+    assert list(filters)[-2:] == ["reasoning.duplicate", "guard.duplicate"]
+    duplicates, across = filters["reasoning.duplicate"], filters["guard.duplicate"]
     assert (duplicates["reached"], shown["documents_in"]) == (3000, 3000)
-    assert shown["documents_out"] == 3000 - duplicates["dropped"] < 3000
+    assert across["reached"] == 3000 - duplicates["dropped"] < 3000
+    assert shown["documents_out"] == across["reached"] - across["dropped"] < across["reached"]  # over two shards
     (rejected,) = shown["rejected"]["reasoning.duplicate"]
     assert rejected["detail"] == "the same problem stands earlier in the shard"
+    (copy,) = shown["rejected"]["guard.duplicate"]
+    assert copy["detail"] != copy["id"]  # the sample that stays
     again = command_line("synth", "tests/mini.yaml", "reason", *store, *small)
     assert again.returncode == 0
     assert "already there" in again.stderr

@@ -41,6 +41,13 @@ def test_totals_agree_with_the_plan(planned: Any) -> None:
         assert stats["unique_tokens"] == sum(share.tokens_unique for share in segment.shares)
         assert stats["synthetic_share"] == pytest.approx(0.4, abs=0.05)
         assert stats["by_maker"].keys() == {"none", "m-1"}
+        synthetic = {group: {name: part["synthetic_tokens"] for name, part in stats[f"by_{group}"].items()}
+                     for group in ("lang", "domain", "source", "maker")}  # fmt: skip
+        made = stats["by_source"]["think"]["tokens"]
+        assert synthetic["lang"] == {"ko": 0, "en": made}
+        assert synthetic["source"] == {"web": 0, "think": made}
+        assert synthetic["maker"] == {"none": 0, "m-1": made}
+        assert sum(synthetic["domain"].values()) == made == round(stats["synthetic_share"] * segment.tokens)
         assert stats["by_lang"].keys() == {"ko", "en"}
         documents = sum(share.documents_planned for share in segment.shares)
         assert sum(stats["document_lengths"].values()) == documents

@@ -30,6 +30,8 @@ from report_page import Page
 
 WHEN = datetime(2025, 3, 14, 15, 9, tzinfo=UTC)
 
+SYNTHETIC = "Synthetic share by language, domain, source and maker"
+
 
 @pytest.fixture(scope="module")
 def gathered(store: Any) -> Gathered:
@@ -148,6 +150,15 @@ def test_composition_tables_hold_the_statistics_to_the_token(page: Page, gathere
     stats = gathered.phases[1].segments[0].stats
     assert overview[4:6] == [f"{stats['tokens']:,}", f"{stats['unique_tokens']:,}"]
     assert overview[-1] == f"{100 * stats['synthetic_share']:.1f} %"
+    for group, title in (("lang", "language"), ("domain", "domain"), ("source", "source")):
+        for name, part in stats[f"by_{group}"].items():
+            rows = [row for row in page.tables[SYNTHETIC] if row[:3] == ["extend-1", title, name]]
+            share = f"{100 * part['synthetic_tokens'] / part['tokens']:.1f} %"
+            assert rows == ([["extend-1", title, name, f"{part['synthetic_tokens']:,}", share]] if rows else [])
+            assert bool(rows) is (part["synthetic_tokens"] > 0)
+    makers = [row for row in page.tables[SYNTHETIC] if row[:2] == ["extend-1", "maker"]]
+    total = sum(int(row[3].replace(",", "")) for row in makers)
+    assert total == round(stats["synthetic_share"] * stats["tokens"]) > 0
     bars = page.figures["composition-source"]["data"]
     assert [sum(column) for column in zip(*(bar["x"] for bar in bars), strict=True)] == pytest.approx([100, 100])
 
