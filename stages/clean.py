@@ -30,8 +30,9 @@ from stages.clean_output import ShardOutput, opened
 from stages.config import BlockSpec, CleanConfig
 from stages.listed import COMPLIANCE, RULES
 from stages.memory import LARGE_BYTES, give_back
-from stages.read import Origin, ReadBatch, document_batches, read_parts
+from stages.read import ReadBatch, document_batches, read_parts
 from stages.repeated_ids import repeated_ids
+from stages.rows import Origin
 from stages.rules import RulesConfig
 from stages.sources import Part, files_of, shard_parts
 from stages.stored_signals import StoredRules, StoredSignals

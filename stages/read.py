@@ -6,44 +6,38 @@ their decoded HTML in `text` and their media type in `extra` until the `extract`
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
 file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
 cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread. With
-`too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to `CUT_LINE_BYTES`, and texts of
-Parquet are cut where they lie.
+`too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to a larger bound (`stages.records`),
+and texts of Parquet are cut where they lie.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import TextIOWrapper
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, empty_documents, table_from_rows, text_hash
+from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, empty_documents, table_from_rows
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, open_raw
 from stages.charset import decode_page
 from stages.config import CUTTABLE, ReadConfig
-from stages.line_ranges import lines
-from stages.parquet_source import column_keys, extra_json, parquet_documents, row_batches
+from stages.parquet_source import extra_json, parquet_documents, row_batches
+from stages.records import csv_rows, jsonl_rows
 from stages.robots import declarations
+from stages.rows import READ_ERRORS, Fault, Origin, Row, document_row
 from stages.sources import TOPICS, Part, SourceFile
-from stages.text_pieces import PIECE, cut_row, is_wide, pieces
+from stages.text_pieces import PIECE, is_wide, pieces
 from stages.warc import WarcFault, WarcPage, warc_pages
 
 BATCH_DOCUMENTS = 512
 BATCH_BYTES = 16 << 20
 HTML = "text/html"
 CONTENT_TYPE = "content_type"  # key of `extra` that marks a page still to be extracted
-CUT_LINE_BYTES = 128 << 20  # of a JSON line that is parsed to be cut: what a worker of 1 GiB can hold
-DELIMITERS = (",", ";", "\t", "|")  # of CSV files
 _HTML_TYPES = frozenset({HTML, "application/xhtml+xml"})
 _TEXT_TYPES = frozenset({"text/plain", "text/markdown"})
 _CODE_ENDINGS = frozenset(
@@ -53,27 +47,6 @@ _CODE_ENDINGS = frozenset(
         "make",
     ]
 )  # fmt: skip
-_READ_ERRORS = (EOFError, OSError, zstandard.ZstdError)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What every document of a source gets when it has nothing of its own."""
-
-    source: str
-    license: str | None
-    domain: str | None
-    lang: str | None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A record that could not be read. `place` is file and line, row or offset; it identifies the dropped row."""
-
-    rule: str
-    place: str
-    message: str
-    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +57,6 @@ class ReadBatch:
     dropped: list[dict[str, Any]] = field(default_factory=list)
 
 
-Row = dict[str, Any]
 Reader = Callable[[Part, ReadConfig, Origin], Iterator[Row | Fault]]
 
 
@@ -190,20 +162,6 @@ def _dropped(fault: Fault, origin: Origin) -> dict[str, Any]:
     }
 
 
-def _row(origin: Origin, record: str, text: str, **columns: Any) -> Row:
-    given = {key: value for key, value in columns.items() if value is not None}
-    return {
-        "id": document_id(origin.source, record),
-        "text": text,
-        "text_hash": text_hash(text),
-        "source": origin.source,
-        "license": origin.license,
-        "domain": origin.domain,
-        "lang": origin.lang,
-        **given,
-    }
-
-
 def _warc(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
     file = part.file
     with open_raw(file.url) as handle:
@@ -223,7 +181,7 @@ def _web_page(page: WarcPage, place: str, read: ReadConfig, origin: Origin) -> R
     if decoded is None:
         return Fault("unknown_charset", place, f"declared: {page.charset or 'nothing'}", page.url)
     html = page.content_type in _HTML_TYPES
-    return _row(
+    return document_row(
         origin,
         page.record,
         decoded.text,
@@ -245,7 +203,7 @@ def _html(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]
         yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
         return
     extra = extra_json({CONTENT_TYPE: HTML, "charset": decoded.charset})
-    yield _row(origin, file.name, decoded.text, robots=declarations(decoded.text, {}), extra=extra)
+    yield document_row(origin, file.name, decoded.text, robots=declarations(decoded.text, {}), extra=extra)
 
 
 def _text(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
@@ -258,7 +216,7 @@ def _text(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]
     if decoded is None:
         yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
         return
-    yield _row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
+    yield document_row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
 
 
 def _pieces(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
@@ -278,10 +236,12 @@ def _pieces(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row 
                     yield Fault("unknown_charset", place, f"{len(data)} bytes")
                     continue
                 charset = charset or decoded.charset.removesuffix("-sig")  # of the first piece: a file has one
-                yield _row(origin, place, decoded.text, title=title, parents=[whole], extra=extra_json({PIECE: number}))
+                yield document_row(
+                    origin, place, decoded.text, title=title, parents=[whole], extra=extra_json({PIECE: number})
+                )
     except FileNotFoundError:
         raise
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
 
 
@@ -301,7 +261,7 @@ def _stdlib(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Faul
             yield row
         elif file.name == TOPICS:
             for topic, text in sorted(_topics(row["text"]).items()):
-                yield _row(prose, f"{file.name}#{topic}", text, title=topic)
+                yield document_row(prose, f"{file.name}#{topic}", text, title=topic)
         else:
             yield {**row, "domain": "code" if file.name.endswith(".py") else "documentation", "title": file.name}
 
@@ -320,7 +280,7 @@ def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:
             data = handle.read(read.maximum_document_bytes + 1)
     except FileNotFoundError:
         raise
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         return Fault("truncated", file.name, f"{type(error).__name__}: {error}")
     if len(data) > read.maximum_document_bytes:
         hint = "" if read.kind not in CUTTABLE else "; `too_large: cut` makes documents of its paragraphs"
@@ -328,104 +288,10 @@ def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:
     return data
 
 
-def _jsonl(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file = part.file
-    reached = str(part.start)
-    is_cut = read.too_large == "cut"
-    limit = max(read.maximum_document_bytes, CUT_LINE_BYTES if is_cut else 0)
-    try:
-        for line in lines(file.url, part.start, part.end, limit):
-            reached = line.place
-            place = f"{file.name}@{line.place}"
-            if line.data is None:
-                yield Fault("too_large", place, _long_line(line.size, read))
-            elif line.data and not line.data.isspace():
-                held = [line.data]
-                del line  # nothing holds a large line while its document is worked on
-                record = [_json_record(held.pop(), place, read, origin)]
-                yield from _cut_if_large(record, read) if is_cut else record
-    except FileNotFoundError:
-        raise
-    except _READ_ERRORS as error:
-        yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
-
-
-def _long_line(size: int, read: ReadConfig) -> str:
-    stated = f"a line of {size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
-    if read.too_large == "cut":
-        return f"{stated} and lines of more than {CUT_LINE_BYTES} bytes are not cut: make it a text file"
-    return f"{stated}; `too_large: cut` makes documents of its paragraphs"
-
-
-def _cut_if_large(record: list[Row | Fault], read: ReadConfig) -> Iterator[Row | Fault]:
-    """The record, taken from the list, or the pieces of it."""
-    row = record.pop()
-    text = b"" if isinstance(row, Fault) else row.pop("text").encode()
-    if isinstance(row, dict) and len(text) > read.maximum_document_bytes:
-        yield from cut_row(row, text, read.maximum_document_bytes)
-    else:
-        yield {**row, "text": text.decode()} if isinstance(row, dict) else row
-
-
-def _json_record(line: bytes, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return Fault("bad_record", place, f"not JSON: {error}")
-    if not isinstance(record, dict):
-        return Fault("bad_record", place, f"a JSON {type(record).__name__}, not an object")
-    return _record(record, place, read, origin)
-
-
-def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
-    text = record.get(read.text_key)
-    if not isinstance(text, str):
-        given = "no" if text is None else f"a {type(text).__name__} as"
-        known = ", ".join(sorted(map(str, record))[:8])
-        return Fault("bad_record", place, f"{given} text field `{read.text_key}`; fields: {known}")
-    keys = column_keys(read)
-    columns = {name: _text_or_none(record.get(key)) for name, key in keys.items()}
-    used = {read.text_key, read.id_key, *keys.values()}
-    own = record.get(read.id_key)
-    rest = {key: value for key, value in record.items() if key not in used and value is not None}
-    return _row(origin, place if own is None else str(own), text, extra=extra_json(rest), **columns)
-
-
-def _csv(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file, line = part.file, 1
-    csv.field_size_limit(read.maximum_document_bytes)
-    try:
-        with open_input(file.url) as handle, TextIOWrapper(handle, read.charset or "utf-8-sig", newline="") as text:
-            head = text.readline()
-            if not head.strip():
-                return
-            rows = csv.reader(chain([head], text), delimiter=max(DELIMITERS, key=head.count))
-            names = next(rows)
-            for row in rows:
-                line = rows.line_num
-                if len(row) == len(names):
-                    yield _record(dict(zip(names, row, strict=True)), f"{file.name}:{line}", read, origin)
-                elif row:
-                    yield Fault(
-                        "bad_record", f"{file.name}:{line}", f"{len(row)} fields, the header names {len(names)}"
-                    )
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError as error:
-        message = f"not {error.encoding}: set `read.charset` (for example cp949 or latin-1)"
-        yield Fault("unknown_charset", f"{file.name}:{line}", message)
-    except (*_READ_ERRORS, csv.Error) as error:
-        yield Fault("truncated", f"{file.name}:{line}", f"after this line: {type(error).__name__}: {error}")
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
-
-
 _READERS: dict[str, Reader] = {
     "warc": _warc,
-    "jsonl": _jsonl,
-    "csv": _csv,
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
     "text": _text,
     "html": _html,
     "source-tree": _tree,

@@ -23,7 +23,8 @@ from stages.classifier.model import COLUMN_VERSION, REPORT_FILE, Classifier
 from stages.classifier.spec import ClassifierSpec
 from stages.config import Kind, ReadConfig
 from stages.language import embedded, identify
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, whole_files
 
 _KINDS: Mapping[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl"}

@@ -18,7 +18,8 @@ from pipeline.core.errors import InputError
 from stages.classifier.spec import ClassifierSpec, LabelConfig
 from stages.classifier.train import LINE_CHARACTERS
 from stages.language import embedded, identify
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, whole_files
 
 Part = Literal["train", "calibrate", "report"]

@@ -25,13 +25,13 @@ import xxhash
 
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, document_id, read_table
 from pipeline.core.errors import InputError
+from pipeline.core.languages import LANGUAGES
 from pipeline.core.steps import StepTask
 from synth.language import facts as language_facts
 from synth.language import primary
 from synth.long.config import LongConfig
 from synth.long.naming import UNIT, Facts, group_of, name_of, number_of
 from synth.selection import check_patterns
-from synth.sourced import LANGUAGES
 
 COLUMNS = ("id", "source", "lang", "domain", "url", "title", "date", "parents", "license", "extra", "text")
 PARENT_KEYS = ("parent_id", "parent", "in_reply_to", "reply_to", "replied_to")

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.core.languages import LANGUAGES
 from synth.long.config import LongConfig
 from synth.long.numerals import number_in
-from synth.sourced import LANGUAGES
 
 GROUP_KEYS: Mapping[str, Sequence[str]] = {
     "books": ("book", "book_id", "work", "work_id", "isbn", "series"),

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from pipeline.core.documents import document_id
 from pipeline.core.errors import InputError
 from stages.config import ReadConfig
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import CACHE, expand_paths, shard_parts, source_content
 from stages.text_pieces import border, pieces
 
@@ -154,7 +155,8 @@ HUGE = """
 import sys
 from pathlib import Path
 from stages.config import ReadConfig
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, shard_parts
 
 def kib(name):

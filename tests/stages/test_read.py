@@ -22,8 +22,9 @@ from pipeline.core.documents import document_id
 from pipeline.core.errors import InputError
 from stages.charset import decode_page, meta_charset
 from stages.config import ReadConfig
-from stages.read import Origin, is_html, read_parts
+from stages.read import is_html, read_parts
 from stages.robots import declarations
+from stages.rows import Origin
 from stages.sources import Part, SourceFile, expand_paths, files_of, shard_parts, source_content, step_paths
 
 ORIGIN = Origin("web", "CC-BY-4.0", "general", None)

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.core.documents import document_id
 from stages.config import ReadConfig
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, shard_parts
 
 ORIGIN = Origin("towns", "CC-BY-4.0", "general", None)

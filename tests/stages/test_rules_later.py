@@ -25,7 +25,8 @@ from pipeline.graph import Silent
 from pipeline.recipe import Opened, open_curriculum
 from stages.catalog import block_config
 from stages.listed import ListedBlock, cut_at_rules, filter_name
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.rules import Rules, RulesConfig
 from stages.sources import files_of, shard_parts
 from stages.stored_signals import StoredSignals

@@ -23,7 +23,8 @@ from pipeline.core.documents import document_id, text_hash
 from stages.config import ReadConfig
 from stages.frames import Frame, frames
 from stages.line_ranges import lines
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, shard_parts
 
 ORIGIN = Origin("web", "CC-BY-4.0", "general", None)

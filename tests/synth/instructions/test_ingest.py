@@ -23,7 +23,8 @@ from pipeline.core.record import Record, write_record
 from pipeline.core.steps import StepOutput, StepTask
 from pipeline.recipe import open_curriculum
 from stages.config import ReadConfig
-from stages.read import Origin, read_parts
+from stages.read import read_parts
+from stages.rows import Origin
 from stages.sources import expand_paths, shard_parts
 from synth.config import LANGUAGES, tuples
 from synth.instructions import tables

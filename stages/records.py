@@ -1,0 +1,122 @@
+"""Records of JSON lines and CSV files: fields become columns by the names that the source's options give.
+
+Contract: a record without text, or that is none, is a fault naming file and place, and the rest of the file goes on.
+Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JSON, of at most `CUT_LINE_BYTES`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from io import TextIOWrapper
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from pipeline.core.files import open_input
+from stages.config import ReadConfig
+from stages.line_ranges import lines
+from stages.parquet_source import column_keys, extra_json
+from stages.rows import READ_ERRORS, Fault, Origin, Row, document_row
+from stages.sources import Part
+from stages.text_pieces import cut_row
+
+CUT_LINE_BYTES = 128 << 20  # of a JSON line that is parsed to be cut: what a worker of 1 GiB can hold
+DELIMITERS = (",", ";", "\t", "|")  # of CSV files
+
+
+def jsonl_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    """The objects of a range of lines."""
+    file = part.file
+    reached = str(part.start)
+    is_cut = read.too_large == "cut"
+    limit = max(read.maximum_document_bytes, CUT_LINE_BYTES if is_cut else 0)
+    try:
+        for line in lines(file.url, part.start, part.end, limit):
+            reached = line.place
+            place = f"{file.name}@{line.place}"
+            if line.data is None:
+                yield Fault("too_large", place, _long_line(line.size, read))
+            elif line.data and not line.data.isspace():
+                held = [line.data]
+                del line  # nothing holds a large line while its document is worked on
+                record = [_json_record(held.pop(), place, read, origin)]
+                yield from _cut_if_large(record, read) if is_cut else record
+    except FileNotFoundError:
+        raise
+    except READ_ERRORS as error:
+        yield Fault("truncated", f"{file.name}@{reached}", f"after this place: {type(error).__name__}: {error}")
+
+
+def _long_line(size: int, read: ReadConfig) -> str:
+    stated = f"a line of {size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}"
+    if read.too_large == "cut":
+        return f"{stated} and lines of more than {CUT_LINE_BYTES} bytes are not cut: make it a text file"
+    return f"{stated}; `too_large: cut` makes documents of its paragraphs"
+
+
+def _cut_if_large(record: list[Row | Fault], read: ReadConfig) -> Iterator[Row | Fault]:
+    """The record, taken from the list, or the pieces of it."""
+    row = record.pop()
+    text = b"" if isinstance(row, Fault) else row.pop("text").encode()
+    if isinstance(row, dict) and len(text) > read.maximum_document_bytes:
+        yield from cut_row(row, text, read.maximum_document_bytes)
+    else:
+        yield {**row, "text": text.decode()} if isinstance(row, dict) else row
+
+
+def _json_record(line: bytes, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return Fault("bad_record", place, f"not JSON: {error}")
+    if not isinstance(record, dict):
+        return Fault("bad_record", place, f"a JSON {type(record).__name__}, not an object")
+    return _record(record, place, read, origin)
+
+
+def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
+    text = record.get(read.text_key)
+    if not isinstance(text, str):
+        given = "no" if text is None else f"a {type(text).__name__} as"
+        known = ", ".join(sorted(map(str, record))[:8])
+        return Fault("bad_record", place, f"{given} text field `{read.text_key}`; fields: {known}")
+    keys = column_keys(read)
+    columns = {name: _text_or_none(record.get(key)) for name, key in keys.items()}
+    used = {read.text_key, read.id_key, *keys.values()}
+    own = record.get(read.id_key)
+    rest = {key: value for key, value in record.items() if key not in used and value is not None}
+    return document_row(origin, place if own is None else str(own), text, extra=extra_json(rest), **columns)
+
+
+def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
+    """The rows of a file whose first line names its columns."""
+    file, line = part.file, 1
+    csv.field_size_limit(read.maximum_document_bytes)
+    try:
+        with open_input(file.url) as handle, TextIOWrapper(handle, read.charset or "utf-8-sig", newline="") as text:
+            head = text.readline()
+            if not head.strip():
+                return
+            rows = csv.reader(chain([head], text), delimiter=max(DELIMITERS, key=head.count))
+            names = next(rows)
+            for row in rows:
+                line = rows.line_num
+                if len(row) == len(names):
+                    yield _record(dict(zip(names, row, strict=True)), f"{file.name}:{line}", read, origin)
+                elif row:
+                    yield Fault(
+                        "bad_record", f"{file.name}:{line}", f"{len(row)} fields, the header names {len(names)}"
+                    )
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        message = f"not {error.encoding}: set `read.charset` (for example cp949 or latin-1)"
+        yield Fault("unknown_charset", f"{file.name}:{line}", message)
+    except (*READ_ERRORS, csv.Error) as error:
+        yield Fault("truncated", f"{file.name}:{line}", f"after this line: {type(error).__name__}: {error}")
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
