@@ -101,9 +101,9 @@ class Chain:
     def run(self, executor: Executor, names: Sequence[str] = ("second",)) -> None:
         self.graph().run(names, executor, Silent())
 
-    def started(self, name: str, tasks: int, minutes: int = 10) -> subprocess.Popen[str]:
+    def started(self, name: str, tasks: int, minutes: int = 10, cpus: int = 1) -> subprocess.Popen[str]:
         """The same run in a process of its own."""
-        resources = {"default": Resources(memory_gib=0.25, minutes=minutes)}
+        resources = {"default": Resources(memory_gib=0.25, minutes=minutes, cpus=cpus)}
         config = ExecutionConfig(resources=resources, slurm=SlurmConfig(poll_seconds=0.5))
         command = [sys.executable, "-m", "toy_chain", name, str(self.store), str(self.control)]
         return subprocess.Popen(

@@ -1,6 +1,7 @@
 """On a real Slurm: same bytes, chains that need nobody to wait, resume of what is missing only, requeue, cancel.
 
-Run by `.ci/slurm`, which starts a Slurm of one machine with the partitions `all` and `short`.
+Run by `.ci/slurm`, which starts a Slurm of one machine with the partitions `all` and `short`; with SLURM_NODES=2 it has
+two nodes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.core.config import Located
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.executors import ExecutionConfig, Executor, Resources, executor_for
 from pipeline.executors.slurm import attempts, jobs_in_queue, jobs_in_store, jobs_of, live_ids
+from pipeline.executors.work import Job
 from stores import outputs
 from tests.cluster.conftest import TASK_COUNTS, Chain, await_, toy_chain
 
@@ -86,6 +88,39 @@ def test_any_task_count_gives_the_same_bytes(chain: Chain, made_here: dict[str, 
     assert chain.outputs() == made_here
     chain.run(slurm(tasks))
     assert submissions(chain, "first") == submissions(chain, "second") == 1
+
+
+def test_tasks_on_several_nodes_give_the_same_bytes_also_when_one_is_lost(
+    chain: Chain, made_here: dict[str, str]
+) -> None:
+    nodes = set(_said("sinfo", "--noheader", "--Node", "--partition=all", "--format=%N").split())
+    if len(nodes) < 2:
+        pytest.skip("one node: `SLURM_NODES=2 .ci/slurm` starts two")
+    for shard in range(chain.shards):
+        chain.hold(shard)
+    process = chain.started("slurm", 4, cpus=2)  # a node has four
+    job = chain.graph().job(chain.graph().node("first"))
+    await_(lambda: set(_places(job)) == nodes, "tasks on every node")
+    lost = max(nodes)
+    _said("scontrol", "update", f"NodeName={lost}", "State=DOWN", "Reason=lost")
+    try:
+        await_(lambda: lost not in _places(job), "the lost node's tasks to leave it")
+        chain.release()
+        _, errors = process.communicate(timeout=180)
+    finally:
+        back(lost)
+    assert process.returncode == 0, errors
+    assert chain.outputs() == made_here
+
+
+def _places(job: Job) -> list[str]:
+    """The nodes of a job's running tasks."""
+    arrays = [one for own in live_ids([job]).values() for one in own]
+    if not arrays:
+        return []
+    return _said(
+        "squeue", "--noheader", "--array", "--states=running", f"--jobs={','.join(arrays)}", "--format=%N"
+    ).split()
 
 
 def test_jobs_go_on_without_the_process_that_submitted_them(chain: Chain, made_here: dict[str, str]) -> None:
@@ -165,7 +200,14 @@ def lose_the_node(job: str) -> None:
     """To Slurm the node is lost, with what ran on it; then it is back."""
     (node,) = _said("squeue", "--noheader", f"--jobs={job}", "--format=%N").split()
     _said("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
-    _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    back(node)
+
+
+def back(node: str) -> None:
+    """Use a node that was set down again; refused, and not needed, when its daemon has reported it back meanwhile."""
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=False, capture_output=True)
+    state = ("sinfo", "--noheader", "--partition=all", f"--nodes={node}", "--format=%T")
+    await_(lambda: _said(*state).strip() in ("idle", "mixed", "allocated", "completing"), f"{node} to be back")
 
 
 def _said(*command: str) -> str:

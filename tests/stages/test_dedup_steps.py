@@ -208,7 +208,7 @@ def test_pages_of_one_url(tmp_path: Path, one: str, other: str, same: bool) -> N
     rows = [row("1", "first version", url=one), row("2", "a second, longer version", url=other)]
     rows += [row("3", "no address"), row("4", "no address either")]
     done = Run(tmp_path, [rows[:1], rows[1:]], "dedup.url").make()
-    assert len(done.kept) == 3 if same else 4
+    assert len(done.kept) == (3 if same else 4)
     assert [d["detail"] for d in done.dropped] == ([rows[1]["id"]] if same else [])
 
 
