@@ -21,8 +21,10 @@ from stages.tokenizer import checkpoint, merging
 from stages.tokenizer.checkpoint import SUPERWORDS, WORDS, Attempt, Checkpoint
 from stages.tokenizer.counts import Group, Run, count_texts
 from stages.tokenizer.merging import Progress, Rules, Sequences, merge
-from stages.tokenizer.superbpe import Plan, train_runs
+from stages.tokenizer.spelling import alphabet
+from stages.tokenizer.superbpe import Plan, Start, train_runs
 from stages.tokenizer.train import CHECKPOINT, TokenizerConfig, TrainTokenizerConfig
+from stages.tokenizer.words import count_words
 
 ROOT = Path(__file__).resolve().parents[2]
 LETTERS = [bytes([letter]) for letter in b"abc "]
@@ -107,6 +109,20 @@ def test_a_second_attempt_at_superwords_is_gone_on_with(tmp_path: Path) -> None:
     opened = Checkpoint.opened(file)
     assert opened.attempt == Attempt(2, (30, 0, 14))
     assert train_runs(lambda: iter(runs), plan, checkpoint=opened) == whole
+
+
+@pytest.mark.usefixtures("kept_always")
+@pytest.mark.parametrize("calls", [3, 20, 40])
+def test_a_training_that_extends_an_older_vocabulary_goes_on_too(calls: int, tmp_path: Path) -> None:
+    runs = runs_of()
+    older = merge(count_words(lambda: iter(runs)).sequences, alphabet(), (), Rules(380))
+    start = Start(tuple(older.tokens), tuple(older.merges))
+    file = tmp_path / CHECKPOINT
+    told = stopping_after(calls, [])
+    with pytest.raises(Stopped):
+        train_runs(lambda: iter(runs), PLAN, start, told, Checkpoint.opened(file))
+    resumed = train_runs(lambda: iter(runs), PLAN, start, checkpoint=Checkpoint.opened(file))
+    assert resumed == train_runs(lambda: iter(runs), PLAN)  # from the single bytes: the same merges
 
 
 def sequences(weighed: dict[str, tuple[int, int]]) -> Sequences:
