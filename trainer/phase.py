@@ -172,6 +172,7 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
+    _check_compiles(run)
     with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
         device = run.ranks.device(run.execution.device)
@@ -328,6 +329,17 @@ def _check_run(run: Run, tokenizer_fingerprint: str) -> None:
             f"the mix has rows of {segment.context_tokens} tokens, the phase context_tokens {phase.context_tokens}",
             where=segment.folder,
             fix=f"set context_tokens of phase `{phase.name}` to {segment.context_tokens} or make the mix again",
+        )
+
+
+def _check_compiles(run: Run) -> None:
+    """Eight-bit products of processors are emulated by kernels that torch's compiler does not see into."""
+    on_processor = torch.device(run.execution.device).type == "cpu"
+    if run.execution.compile == "blocks" and run.phase.precision == "float8" and on_processor:
+        raise UserError(
+            "compiled blocks have no eight-bit products on a processor",
+            where="training.compile",
+            fix=f"set training.compile to none, or precision of phase `{run.phase.name}` to bfloat16",
         )
 
 

@@ -256,7 +256,9 @@ loss = short_context_loss(model, held_out, ranks)
 
 def test_a_branch_and_needles_in_several_processes(plan: Plan, tmp_path: Path) -> None:
     stable = PHASE.replaced(learning_rate=LearningRate(peak=1e-2, warmup_steps=1, floor_fraction=0.1))
-    train(plan, tmp_path / "trunk", phase=stable, execution=TrainExecution(checkpoint_every_steps=2))
+    train(
+        plan, tmp_path / "trunk", phase=stable, execution=TrainExecution(checkpoint_every_steps=2, keep_checkpoints=9)
+    )
     place = str(checkpoint_place(tmp_path / "trunk", 2))
     for name, grid in (("one", (1, 1, 1)), ("two", (2, 2, 1))):
         torchrun(BRANCH_AND_EVAL, tmp_path / name, grid, str(plan.store), place)
