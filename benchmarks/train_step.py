@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,8 +55,9 @@ SHAPES_8K: dict[SizeName, Shape] = {"full": Shape(1, 8192, 1), "quick": Shape(1,
 
 
 def run_1k(settings: Settings) -> Iterator[Found]:
-    """Rows of 1,024 tokens."""
-    return _run("train-step", SHAPES_1K[settings.size])
+    """Rows of 1,024 tokens, and what compiling the blocks gives there."""
+    yield from _run("train-step", SHAPES_1K[settings.size])
+    yield from _compiled("train-step", SHAPES_1K[settings.size])
 
 
 def run_8k(settings: Settings) -> Iterator[Found]:
@@ -97,6 +99,25 @@ def _run(name: str, shape: Shape) -> Iterator[Found]:
     )
 
 
+def _compiled(name: str, shape: Shape) -> Iterator[Found]:
+    """Our own step with compiled blocks against the plain one, once compiled."""
+    token_ids_BT = random_batch(shape.rows, shape.tokens)
+    for precision in ("float32", "bfloat16"):
+        compiled, plain = (partial(our_training(precision, kind), token_ids_BT) for kind in ("blocks", "none"))
+        first, first_plain = compiled(), plain()
+        seconds = interleaved([compiled, plain], shape.rounds, warm_ups=1)
+        yield Comparison(
+            name,
+            f"time of a step, compiled blocks, {precision}, AdamW",
+            "tokens/s",
+            *(Spread.rate(token_ids_BT.numel(), side) for side in seconds),
+            "ours with plain blocks",
+            f"generated: {shape.rows} x {shape.tokens} random tokens",
+            equal=abs(first - first_plain) <= SAME_LOSS[precision] * abs(first_plain),
+            notes={"loss_ours": first, "loss_peer": first_plain},
+        )
+
+
 def _against_product(name: str, ours: Side, token_ids_BT: Tensor, rounds: int, where: str) -> Comparison:
     flops = step_flops(bare_config(), VOCABULARY, np.zeros(token_ids_BT.shape, np.int32))
     left, right = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
@@ -123,10 +144,12 @@ def bare_config() -> ModelConfig:
     return PRESETS["small"].replaced(mtp_layers=0, balance_loss=0.0, expert_bias_rate=0.0)
 
 
-def our_training(precision: Precision = "float32") -> Step:
+def our_training(precision: Precision = "float32", compiled: Literal["none", "blocks"] = "none") -> Step:
     """Ours with new weights."""
     model = build_model(bare_config(), VOCABULARY, seed=0).train()
     set_precision(model, precision)
+    if compiled == "blocks":
+        model.compile_blocks()
 
     def loss_of(token_ids_BT: Tensor) -> Tensor:
         document_ids_BT = torch.zeros_like(token_ids_BT, dtype=torch.int32)

@@ -137,21 +137,24 @@ def load(place: Path) -> Checkpoint:
     return Checkpoint(info, model, join_state(info.optimizer, tensors), tensors["rng.cpu"])
 
 
-def load_parts(place: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Read into `tensors` what this process has of each; every process calls it with its own.
+def load_parts(
+    place: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor], ranks: Ranks, prefix: str = ""
+) -> None:
+    """Read into `tensors`, all whose names begin with `prefix`, what this process has of each; all processes call it.
 
     Raises `InputError` in all of them when a file is missing, or a tensor of any process is not what was saved.
     """
+    expected = replace(info, tensors={name: hashed for name, hashed in info.tensors.items() if name.startswith(prefix)})
 
     def read() -> dict[str, PartHash]:
         check_files(place, info)
-        if tensors.keys() != info.tensors.keys():
-            names = ", ".join(sorted(tensors.keys() ^ info.tensors.keys())[:5])
+        if tensors.keys() != expected.tensors.keys():
+            names = ", ".join(sorted(tensors.keys() ^ expected.tensors.keys())[:5])
             raise InputError(f"tensors of another model: {names}", where=str(place), fix="use the model it is of")
         read_parts(place, tensors)
         return {name: hash_part(tensor) for name, tensor in tensors.items()}
 
-    ranks.first_judges(read, lambda parts: _check_tensors(place, info, join_hashes(parts)))
+    ranks.first_judges(read, lambda parts: _check_tensors(place, expected, join_hashes(parts)))
 
 
 def read_parts(place: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ import torch
 from trainer.architecture import ModelConfig
 from trainer.config import ParallelConfig, PhaseConfig, TrainExecution
 from trainer.losses import CHUNK_ROWS
+from trainer.model.attention import PIECE_TOKENS
 from trainer.model.model import build_model
 from trainer.model.moe import row_multiple
 from trainer.optim import ELEMENTS_PER_BATCH, parameter_groups
@@ -283,7 +284,7 @@ def _activations(config: ModelConfig, phase: PhaseConfig, execution: TrainExecut
             kinds = config.layer_types[int(layer)], config.feed_forward_types[int(layer)]
         own = tokens * _bytes_per_token(config, kinds[0] == "sliding_attention", kinds[1] == "sparse", size)
         if kinds[0] == "full_attention" and execution.parallel.context > 1:
-            own += _shared_row_bytes(config, phase, execution.parallel.context, rows, size)
+            own += _shared_row_bytes(config, phase, rows, size)
         if kinds[1] == "sparse" and execution.parallel.expert == 1:
             own += size * _filled_rows(config, tokens, size) * (2 * width + 3 * config.expert_intermediate_size)
         if layer == "mtp":  # both normed inputs, joined, and the projection's output's norms
@@ -326,15 +327,16 @@ def _filled_rows(config: ModelConfig, tokens: int, size: int) -> int:
     return config.num_experts * (multiple - 1)
 
 
-def _shared_row_bytes(config: ModelConfig, phase: PhaseConfig, contexts: int, rows: int, size: int) -> int:
-    """Where processes share rows: keys and values of whole rows, and the masks of their queries' pieces."""
-    keys = 2 * config.num_key_value_heads * config.head_dim * size * phase.context_tokens
-    masks = phase.context_tokens * phase.context_tokens // contexts  # bool; the last process has nearly all keys
-    return rows * (keys + masks)
+def _shared_row_bytes(config: ModelConfig, phase: PhaseConfig, rows: int, size: int) -> int:
+    """Where processes share rows: keys and values of whole rows."""
+    return rows * 2 * config.num_key_value_heads * config.head_dim * size * phase.context_tokens
 
 
 def _mask_bytes(config: ModelConfig, phase: PhaseConfig, contexts: int, rows: int) -> int:
-    """The sliding layers' one mask: a query and the keys of its block, as bool, and once more as float32 in its use."""
-    if phase.context_tokens <= config.window_tokens:
-        return 0
-    return (1 + FLOAT32) * rows * phase.context_tokens // contexts * (config.window_tokens * 3 // 2)
+    """As bool, and once more as float32 in their use.
+
+    The sliding layers' one: a query and the keys of its block. Where processes share rows, a global layer's at a time.
+    """
+    one_piece = PIECE_TOKENS * phase.context_tokens if contexts > 1 else 0
+    near = rows * phase.context_tokens // contexts * (config.window_tokens * 3 // 2)
+    return (1 + FLOAT32) * (one_piece + (near if phase.context_tokens > config.window_tokens else 0))

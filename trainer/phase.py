@@ -25,7 +25,6 @@ from trainer.checkpoint import (
     CheckpointInfo,
     check_fits,
     checkpoints,
-    load,
     load_parts,
     read_info,
     remove_partial,
@@ -35,12 +34,12 @@ from trainer.data import BatchReader
 from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
-from trainer.model.model import MoEModel, build_model
+from trainer.model.model import MoEModel
 from trainer.monitors import Monitor, open_monitors
 from trainer.optim import MuonAdamW, build_optimizer
 from trainer.parallel.ranks import ALONE, Ranks, start_ranks
 from trainer.parallel.sharding import build_sharded
-from trainer.parallel.state import RANDOM_STATE, named_state
+from trainer.parallel.state import MODEL, RANDOM_STATE, model_state, named_state
 from trainer.precision import set_precision
 from trainer.run import Run
 from trainer.saving import CheckpointSaver
@@ -155,8 +154,11 @@ def train_branch(
         )
     decay = LearningRate(peak=rate, decay_fraction=1.0, floor_fraction=phase.learning_rate.floor_fraction)
     branch = phase.replaced(learning_rate=decay, batch_ramp=())
-    run = Run(branch, plan, segment, folder, execution, origin.position, rows)
-    remove_partial(folder)
+    ranks = start_ranks(execution.parallel, execution.device)
+    run = Run(branch, plan, segment, folder, execution, origin.position, rows, ranks)
+    if ranks.is_first:
+        remove_partial(folder)
+    ranks.wait()
     own = _own_checkpoint(run)
     info = read_info(own) if own is not None else origin.started(phase.name)
     if own is not None and info.position == run.end:
@@ -170,6 +172,7 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
+    _check_compiles(run)
     with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
         device = run.ranks.device(run.execution.device)
@@ -191,12 +194,15 @@ def restore(place: Path, model: MoEModel, optimizer: MuonAdamW, ranks: Ranks = A
     torch.set_rng_state(tensors[RANDOM_STATE])
 
 
-def load_model(place: Path, device: str = "cpu") -> tuple[MoEModel, CheckpointInfo]:
-    """The model of a checkpoint, for gates, export and generation. Raises `InputError` when it is not whole."""
-    checkpoint = load(place)
-    info = checkpoint.info
-    model = build_model(ModelConfig.model_validate(dict(info.model)), info.vocabulary_size, info.seed, device)
-    model.load_state_dict(checkpoint.model, strict=True)
+def load_model(place: Path, device: str = "cpu", ranks: Ranks = ALONE) -> tuple[MoEModel, CheckpointInfo]:
+    """The model of a checkpoint, for gates, export and generation, spread over `ranks`.
+
+    Raises `InputError` when it is not whole.
+    """
+    info = read_info(place)
+    config = ModelConfig.model_validate(dict(info.model))
+    model = build_sharded(config, info.vocabulary_size, info.seed, ranks.device(device), ranks)
+    load_parts(place, info, model_state(model, ranks), ranks, prefix=MODEL)
     return model.eval(), info
 
 
@@ -298,7 +304,7 @@ def _step(
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         flops_share=flops / seconds / peak if peak else 0.0,
-        memory_bytes=memory_bytes(run.execution.device),
+        memory_bytes=int(run.ranks.largest(memory_bytes(run.execution.device))),
     )
 
 
@@ -323,6 +329,17 @@ def _check_run(run: Run, tokenizer_fingerprint: str) -> None:
             f"the mix has rows of {segment.context_tokens} tokens, the phase context_tokens {phase.context_tokens}",
             where=segment.folder,
             fix=f"set context_tokens of phase `{phase.name}` to {segment.context_tokens} or make the mix again",
+        )
+
+
+def _check_compiles(run: Run) -> None:
+    """Eight-bit products of processors are emulated by kernels that torch's compiler does not see into."""
+    on_processor = torch.device(run.execution.device).type == "cpu"
+    if run.execution.compile == "blocks" and run.phase.precision == "float8" and on_processor:
+        raise UserError(
+            "compiled blocks have no eight-bit products on a processor",
+            where="training.compile",
+            fix=f"set training.compile to none, or precision of phase `{run.phase.name}` to bfloat16",
         )
 
 

@@ -61,13 +61,17 @@ def evaluate_phase(config: Path, phase: str, overrides: Sequence[str], *, as_jso
     from trainer.config import GateConfig
     from trainer.evals.niah import build_haystacks, grid_depths, grid_lengths, score_haystacks
     from trainer.evals.short_context import short_context_loss
+    from trainer.parallel.ranks import start_ranks
     from trainer.phase import load_model
 
     found = trained(config, phase, overrides)
     graph = found.opened.graph
+    training = found.opened.curriculum.training
+    # A row is one process's here: nothing is kept for a backward pass.
+    ranks = start_ranks(training.parallel.replaced(data=training.parallel.processes, context=1), training.device)
     run = Phase(graph.task(graph.node(f"train.{found.phase}")), Surroundings())
     gate = run.config.phase.gate or GateConfig()
-    model, _ = load_model(found.checkpoint)
+    model, _ = load_model(found.checkpoint, training.device, ranks)
     held_out = run.held_out()
     lengths, depths = grid_lengths(run.config.phase.context_tokens, gate.lengths), grid_depths(gate.depths)
     haystacks = build_haystacks(
@@ -78,8 +82,10 @@ def evaluate_phase(config: Path, phase: str, overrides: Sequence[str], *, as_jso
         needles_per_cell=gate.needles_per_cell,
         seed=run.config.seed,
     )
-    grid = score_haystacks(model, haystacks, lengths, depths)
-    loss = short_context_loss(model, held_out.short_rows)
+    grid = score_haystacks(model, haystacks, lengths, depths, ranks)
+    loss = short_context_loss(model, held_out.short_rows, ranks)
+    if not ranks.is_first:
+        return
     result = {
         "phase": found.phase,
         "checkpoint": found.checkpoint.name,

@@ -54,7 +54,7 @@ class StepLine:
     seconds: float = 0.0
     tokens_per_second: float = 0.0
     flops_share: float = 0.0  # MFU: the model's multiplications over the device's peak; 0 where the peak is not known
-    memory_bytes: int = 0  # largest so far: of the process, or allocated on the accelerator
+    memory_bytes: int = 0  # largest so far, of any process: resident, or allocated on the accelerator
 
 
 class RunLog:

@@ -30,7 +30,7 @@ def branch(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Length of the decay.")],
     set_: Overrides = None,
 ) -> None:
-    """Decay the learning rate from any checkpoint of a phase's stable part, beside the phase.
+    """Decay the learning rate from any checkpoint of a phase's stable part, beside the phase; also under torchrun.
 
     Example: seodang branch configs/quickstart.yaml base --step 40 --tokens 60000
     """
@@ -81,7 +81,7 @@ def evaluate(
     set_: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Run the needle grid and the short-context check on a phase's last checkpoint.
+    """Run the needle grid and the short-context check on a phase's last checkpoint, in one process or under torchrun.
 
     Example: seodang eval configs/quickstart.yaml extend-2 --json
     """

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from hand_plan import PHASE, train
 from pipeline.core.errors import UserError
+from pipeline.core.plans import Plan
 from trainer.config import PRESETS, Precision, TrainExecution
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
@@ -50,3 +54,10 @@ def test_compiled_is_not_deterministic() -> None:
     with pytest.raises((ValueError, UserError), match="use algorithms 'fastest', or compile 'none'"):
         TrainExecution(compile="blocks")
     assert TrainExecution(compile="blocks", algorithms="fastest").compile == "blocks"
+
+
+def test_emulated_eight_bits_are_not_compiled(plan: Plan, tmp_path: Path) -> None:
+    execution = TrainExecution(compile="blocks", algorithms="fastest")
+    with pytest.raises(UserError, match="compiled blocks have no eight-bit products on a processor"):
+        train(plan, tmp_path, phase=PHASE.replaced(precision="float8"), execution=execution)
+    assert not (tmp_path / "train.jsonl").exists()

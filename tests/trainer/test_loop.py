@@ -22,6 +22,7 @@ from hand_plan import (
     train,
 )
 from pipeline.core.plans import Plan
+from pipeline.core.runlog import read_lines
 from trainer.checkpoint import checkpoints, load, read_info
 from trainer.config import OptimizerConfig
 from trainer.data import BatchReader
@@ -63,6 +64,24 @@ def test_a_line_says_what_happened(whole: Path, plan: Plan) -> None:
         assert 1.0 <= line["load_max_over_mean"] <= 2.0  # top 2 of 4
         assert line["gradient_norm"] > 0
     assert abs(lines(whole)[0]["loss"] - math.log(VOCABULARY)) < 0.3
+
+
+def test_every_measure_of_a_step_is_in_its_line(whole: Path) -> None:
+    for line in read_lines(whole / "train.jsonl"):
+        for name in ("loss", "mtp_loss", "balance_loss", "z", "gradient_norm", "seconds", "tokens_per_second"):
+            assert 0 < line[name] < math.inf, name
+        for name in ("mtp_acceptance", "router_entropy"):
+            assert 0 <= line[name] <= 1, name
+        assert line["flops_share"] > 0
+        assert line["router_entropy"] > 0.5  # scores of new routers are nearly alike
+        for name in ("loss_by_source", "loss_by_language", "loss_by_domain"):
+            assert line[name], name
+        groups = {"muon", "adamw-decayed", "adamw-undecayed"}
+        assert groups == set(line["gradient_norms"]) == set(line["update_norms"])
+        assert line["gradient_norm"] == pytest.approx(math.hypot(*line["gradient_norms"].values()))
+        assert line["dead_experts"] in range(13)
+        assert line["memory_bytes"] > 10 << 20
+        assert line["skipped"] == ""
 
 
 def test_the_model_learns(whole: Path) -> None:

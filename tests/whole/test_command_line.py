@@ -109,6 +109,23 @@ def test_plan_prints_json_on_stdout_only(command_line: CommandLine, tmp_path: Pa
     assert [phase["steps"] for phase in plan["phases"]] == [10, 5]
     assert plan["steps"][0]["name"] == "clean.web"
     assert {group["group"] for group in plan["model"]["groups"]} == {"muon", "adamw-decayed", "adamw-undecayed"}
+    for launch, phase in zip(plan["launch"], plan["phases"], strict=True):
+        assert (launch["name"], launch["processes"]) == (phase["name"], 1)
+        assert 0 < launch["memory"]["weights"] < launch["memory_bytes"]
+        assert launch["step_flops"] > 0
+        assert launch["days"] == pytest.approx(phase["tokens"] / launch["tokens_per_second"] / 86_400, rel=0.2)
+
+
+def test_training_that_does_not_fit_is_refused_before_anything_is_made(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    config = edited(tmp_path, "c['training'] = {'memory_gib': 0.01}")
+    done = command_line("train", str(config))
+    assert done.returncode == 2, done.stderr
+    assert "GiB a process, training.memory_gib is 0.01" in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "store").glob("*-*"))
 
 
 def test_an_untrained_phase_is_named(command_line: CommandLine, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ import torch
 from pipeline.core.errors import InputError
 from pipeline.core.rng import derive_seed
 from trainer.model.model import MoEModel
+from trainer.parallel.ranks import ALONE, Ranks
 
 Encode = Callable[[str], Sequence[int]]  # text to token ids, nothing added
 
@@ -151,21 +152,31 @@ def build_haystacks(
 
 
 def score_haystacks(
-    model: MoEModel, haystacks: Sequence[Haystack], lengths: Sequence[int], depths: Sequence[float]
+    model: MoEModel,
+    haystacks: Sequence[Haystack],
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    ranks: Ranks = ALONE,
 ) -> NiahGrid:
-    """Run the model over all haystacks and fill the grid. Puts the model into evaluation mode and back."""
+    """Run the model over all haystacks and fill the grid. Puts the model into evaluation mode and back.
+
+    Processes that share the model score a batch each at a time; all have the whole grid in the end.
+    """
     found: dict[tuple[int, int], list[bool]] = defaultdict(list)
     nats: dict[tuple[int, int], list[float]] = defaultdict(list)
     by_language: dict[str, list[bool]] = defaultdict(list)
     was_training = model.training
     model.eval()
-    for batch in _batches(haystacks):
-        for case, (is_found, log_probability) in zip(batch, _score(model, batch), strict=True):
+    batches = list(_batches(haystacks))
+    own = {index: _score(model, batches[index]) for index in dealt(len(batches), ranks)}
+    model.train(was_training)
+    scores = {index: scored for part in ranks.of_all(own) for index, scored in part.items()}
+    for index, batch in enumerate(batches):
+        for case, (is_found, log_probability) in zip(batch, scores[index], strict=True):
             cell = case.length_index, case.depth_index
             found[cell].append(is_found)
             nats[cell].append(log_probability)
             by_language[case.language].append(is_found)
-    model.train(was_training)
     cells = [[(row, column) for column in range(len(depths))] for row in range(len(lengths))]
     return NiahGrid(
         lengths=tuple(lengths),
@@ -175,6 +186,15 @@ def score_haystacks(
         n=len(found[0, 0]),
         by_language={language: _mean(by_language[language]) for language in sorted(by_language)},
     )
+
+
+def dealt(batches: int, ranks: Ranks) -> Iterator[int]:
+    """This process's of so many batches, each process as many: who has none left makes the last one once more.
+
+    All must be asked, since processes that share a model go through it together.
+    """
+    size = ranks.config.processes
+    return (min(first + ranks.rank, batches - 1) for first in range(0, batches, size))
 
 
 @torch.no_grad()

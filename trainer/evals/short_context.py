@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import InputError
+from trainer.evals.niah import dealt
 from trainer.losses import UNLABELLED, head_cross_entropy, shifted_labels
 from trainer.model.layout import PADDING_ID
 from trainer.model.model import MoEModel
+from trainer.parallel.ranks import ALONE, Ranks
 
 TOKENS_PER_BATCH = 16_384
 
@@ -49,22 +51,24 @@ def pack_held_out(documents: Sequence[np.ndarray], context_tokens: int, most_row
 
 
 @torch.no_grad()
-def short_context_loss(model: MoEModel, held_out: HeldOutRows) -> float:
-    """Mean nats a token. Puts the model into evaluation mode and back."""
+def short_context_loss(model: MoEModel, held_out: HeldOutRows, ranks: Ranks = ALONE) -> float:
+    """Mean nats a token, rows shared over processes. Puts the model into evaluation mode and back."""
     device = model.head.weight.device
     rows_per_batch = max(1, TOKENS_PER_BATCH // held_out.token_ids_RT.shape[1])
     was_training = model.training
     model.eval()
-    nats, labelled = 0.0, 0
-    for start in range(0, len(held_out.token_ids_RT), rows_per_batch):
+    starts = range(0, len(held_out.token_ids_RT), rows_per_batch)
+    own: dict[int, tuple[float, int]] = {}
+    for start in (starts[index] for index in dealt(len(starts), ranks)):
         token_ids = torch.from_numpy(held_out.token_ids_RT[start : start + rows_per_batch]).to(device)
         document_ids = torch.from_numpy(held_out.document_ids_RT[start : start + rows_per_batch]).to(device)
         hidden = model(token_ids, document_ids).hidden_BTC
         labels = shifted_labels(token_ids, document_ids, document_ids != PADDING_ID, ahead=1)
         losses = head_cross_entropy(hidden, model.head.weight, labels).losses_BT
-        nats += float(losses.double().sum())
-        labelled += int((labels != UNLABELLED).sum())
+        own[start] = float(losses.double().sum()), int((labels != UNLABELLED).sum())
     model.train(was_training)
+    found = {start: sums for part in ranks.of_all(own) for start, sums in part.items()}
+    nats, labelled = (sum(found[start][which] for start in starts) for which in range(2))
     if labelled == 0:
         raise InputError("the held-out rows have no token to predict", fix="hold out documents of at least two tokens")
     return nats / labelled

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from trainer.architecture import LayerType, ModelConfig
 from trainer.model.cache import DecodeStep, LayerCache
@@ -115,12 +116,14 @@ def _over_documents(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, layout: RowL
     return document_attention(q_BTHD, k_BTKD, v_BTKD, layout.span_tokens, layout.span_is_document)
 
 
+@torch.compiler.disable()
 def piece_attention(
     q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, pieces: tuple[DocumentPiece, ...], share: ContextShare
 ) -> Tensor:
     """Causal attention within documents for this process's queries over whole rows of keys; zeros for padding.
 
-    Queries go PIECE_TOKENS at a time, so that no mask is larger than that times the row.
+    Queries go PIECE_TOKENS at a time, and each piece is made again in the backward pass, so that no mask is larger than
+    that times the row, and only one is there at a time.
     """
     if not pieces:
         return _nothing(q_BTHD, k_BSKD, v_BSKD)
@@ -129,12 +132,18 @@ def piece_attention(
     for row, document_start, start, end in pieces:
         for begin in range(start, end, PIECE_TOKENS):
             stop = min(begin + PIECE_TOKENS, end)
-            positions = torch.arange(document_start, stop, device=q_BTHD.device)
-            mask = positions[None] <= positions[begin - document_start :, None]
             q = q_BTHD[row : row + 1, begin - first : stop - first]
             k, v = (heads[row : row + 1, document_start:stop] for heads in (k_BSKD, v_BSKD))
-            mixed[row, begin - first : stop - first] = _attend(q, k, v, mask[None, None])[0]
+            attended = checkpoint(_attend_last, q, k, v, use_reentrant=False, preserve_rng_state=False)
+            mixed[row, begin - first : stop - first] = attended[0]
     return mixed
+
+
+def _attend_last(q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor) -> Tensor:
+    """Causal attention of queries that are the last of the keys' positions."""
+    positions = torch.arange(k_BSKD.shape[1], device=q_BTHD.device)
+    mask = positions[None] <= positions[-q_BTHD.shape[1] :, None]
+    return _attend(q_BTHD, k_BSKD, v_BSKD, mask[None, None])
 
 
 def _nothing(*projected: Tensor) -> Tensor:

@@ -75,6 +75,22 @@ class Ranks:
         dist.all_reduce(sums)
         return sums.tolist()
 
+    def largest(self, value: float) -> float:
+        """Of all processes."""
+        if self.is_alone:
+            return value
+        found = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found)
+
+    def of_all(self, made: Made) -> list[Made]:
+        """What each process has made, in order, in every process."""
+        if self.is_alone:
+            return [made]
+        told: list[Any] = [None] * self.config.processes
+        dist.all_gather_object(told, made, group=self.beside)
+        return told
+
     def first_judges(self, work: Callable[[], Made], judge: Callable[[list[Made]], None]) -> None:
         """Every process does `work`; the first `judge`s what all have made. What fails in one fails in all.
 

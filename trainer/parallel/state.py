@@ -17,18 +17,26 @@ from trainer.optim import MuonAdamW
 from trainer.parallel.ranks import Ranks
 from trainer.parallel.sharding import expert_weights
 
+MODEL = "model."
 RANDOM_STATE = "rng.cpu"
 
 
 def named_state(model: MoEModel, optimizer: MuonAdamW, ranks: Ranks) -> tuple[dict[str, Tensor], Tree]:
     """Tensors by name, a copy of the random state among them, and the tree of the optimiser's state."""
-    tensors: dict[str, Tensor] = {f"model.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors = model_state(model, ranks)
     tree = split_state(optimizer.state_dict(), "optimizer", tensors)
     for name in expert_weights(model):
-        for key in (f"model.{name}", f"optimizer.muon.{name}"):
-            tensors[key] = _among_others(tensors[key], ranks)
+        tensors[f"optimizer.muon.{name}"] = _among_others(tensors[f"optimizer.muon.{name}"], ranks)
     tensors[RANDOM_STATE] = torch.get_rng_state()
     return dict(sorted(tensors.items())), tree
+
+
+def model_state(model: MoEModel, ranks: Ranks) -> dict[str, Tensor]:
+    """Weights and buffers alone."""
+    tensors: dict[str, Tensor] = {f"{MODEL}{name}": tensor.detach() for name, tensor in model.state_dict().items()}
+    for name in expert_weights(model):
+        tensors[f"{MODEL}{name}"] = _among_others(tensors[f"{MODEL}{name}"], ranks)
+    return tensors
 
 
 def _among_others(experts: Tensor, ranks: Ranks) -> DTensor:

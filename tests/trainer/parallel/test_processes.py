@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from hand_plan import MODEL, VOCABULARY, lines
+from hand_plan import MODEL, PHASE, VOCABULARY, lines, train
 from pipeline.core.plans import Plan
-from trainer.checkpoint import checkpoints, load, read_info
+from trainer.checkpoint import checkpoint_place, checkpoints, load, read_info
+from trainer.config import LearningRate, TrainExecution
 from trainer.model.model import build_model
 from trainer.phase import load_model
 
@@ -219,3 +220,57 @@ def test_a_flipped_bit_in_one_shard_is_an_error_in_every_process(plan: Plan, who
     done = torchrun(RESAVE, tmp_path / "again", (2, 1, 1), str(place), succeeds=False)
     assert done.stderr.count("is changed") >= 2
     assert checkpoints(tmp_path / "again") == []
+
+
+BRANCH_AND_EVAL = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from hand_plan import CONTEXT, PHASE
+from pipeline.core.plans import read_plan
+from trainer.config import LearningRate, OptimizerConfig, ParallelConfig, TrainExecution
+from trainer.evals.niah import Haystack, score_haystacks
+from trainer.evals.short_context import HeldOutRows, short_context_loss
+from trainer.parallel.ranks import start_ranks
+from trainer.phase import load_model, train_branch
+from dataclasses import asdict
+import numpy as np
+folder, store, place = (Path(sys.argv[i]) for i in (2, 6, 7))
+data, expert, context = map(int, sys.argv[3:6])
+parallel = ParallelConfig(data=data, expert=expert, context=context)
+stable = PHASE.replaced(learning_rate=LearningRate(peak=1e-2, warmup_steps=1, floor_fraction=0.1))
+end = train_branch(checkpoint=place, optimizer_config=OptimizerConfig(), phase=stable, plan=read_plan(store, store / "mix.p"),
+    tokens=8 * CONTEXT, folder=folder, execution=TrainExecution(checkpoint_every_steps=1, parallel=parallel))
+ranks = start_ranks(parallel, "cpu")
+model, info = load_model(place, "cpu", ranks)
+generator = np.random.default_rng(0)
+stacks = [Haystack(i // 6, i % 2, "en", tuple(map(int, generator.integers(1, 60, 24 * (1 + i // 6)))), 3) for i in range(12)]
+grid = score_haystacks(model, stacks, (24, 48), (0.0, 1.0), ranks)
+held_out = HeldOutRows(generator.integers(1, 60, (7, 9000)), np.zeros((7, 9000), np.int32))
+loss = short_context_loss(model, held_out, ranks)
+(folder / f"eval-{ranks.rank}.json").write_text(json.dumps({"grid": asdict(grid), "loss": loss, "end": end.name}))
+"""
+
+
+def test_a_branch_and_needles_in_several_processes(plan: Plan, tmp_path: Path) -> None:
+    stable = PHASE.replaced(learning_rate=LearningRate(peak=1e-2, warmup_steps=1, floor_fraction=0.1))
+    train(
+        plan, tmp_path / "trunk", phase=stable, execution=TrainExecution(checkpoint_every_steps=2, keep_checkpoints=9)
+    )
+    place = str(checkpoint_place(tmp_path / "trunk", 2))
+    for name, grid in (("one", (1, 1, 1)), ("two", (2, 2, 1))):
+        torchrun(BRANCH_AND_EVAL, tmp_path / name, grid, str(plan.store), place)
+    one, *two = (
+        json.loads((tmp_path / name).read_text()) for name in ("one/eval-0.json", "two/eval-0.json", "two/eval-1.json")
+    )
+    assert two[0] == two[1]
+    assert two[0]["end"] == one["end"] == "step-00000002"
+    assert two[0]["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert two[0]["grid"]["exact"] == one["grid"]["exact"]
+    for row, expected in zip(two[0]["grid"]["log_probability"], one["grid"]["log_probability"], strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+    for ours, expected in zip(lines(tmp_path / "two"), lines(tmp_path / "one"), strict=True):
+        assert (ours["position"], ours["learning_rate"]) == (expected["position"], expected["learning_rate"])
+        assert ours["loss"] == pytest.approx(expected["loss"], rel=1e-2)
