@@ -97,7 +97,8 @@ class _OpenSegment:
     def pieces(self, offset: int, rows: int) -> BatchPieces:
         """Of the rows served from `offset` on, an offset in the segment."""
         row_P, piece_P = served_pieces(self.rows, self.order, offset, rows)
-        narrow, wide = self.rows.piece_columns.reading(placed, row_P, piece_P, self.language_K, self.domain_K)
+        columns = self.rows.piece_columns
+        narrow, wide = placed(columns.address_CB, columns.entries, row_P, piece_P, self.language_K, self.domain_K)
         ordinal_P, offset_P, length_P, shard_P, source_P, component_P, language_P, domain_P, row_P = narrow
         document_P, start_P = wide
         return BatchPieces(
