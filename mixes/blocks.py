@@ -129,7 +129,9 @@ class MappedTokens:
         stem = self._store / shard.stem
         size = shard.tokens * TOKEN_BYTES
         try:
-            sums = _checked_sums(np.memmap(sidecar(stem, ".sums"), np.uint8, "r"), shard, str(sidecar(stem, ".sums")))
+            path = sidecar(stem, ".sums")
+            _checked_sums(path.read_bytes(), shard, str(path))
+            sums = np.memmap(path, SUM_DTYPE, "r")  # only pages that are needed stay in memory
             self._map(number, TOKENS, size)
             if sums.shape[0] > _blocks(size):
                 self._map(number, FLAGS, shard.tokens)
