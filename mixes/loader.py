@@ -2,8 +2,9 @@
 
 Contract: `MixLoader(plan).batch(position, rows)` gathers rows from checked shards (`mixes.blocks`); two loaders over
 the same plan give the same arrays, and a batch is the concatenation of its parts however it is split. Nothing is kept
-per position: starting and resuming open two file footers. With `ahead`, a thread prepares the next batches while the
-trainer works on this one, when batches are asked for one after the other. Cost: about two nanoseconds a token.
+per position: starting and resuming read the chain and two file footers, whatever the number of rows. With `ahead`, a
+thread prepares the next batches while the trainer works on this one, when batches are asked for one after the other.
+Cost: about 0.7 nanoseconds a token at 8K.
 
 Shapes: R rows of the batch, T context tokens, P pieces of the batch.
 """
