@@ -50,7 +50,8 @@ BATCH_ROWS = 512  # of a global batch: 4 million tokens
 RANK_ROWS = 8
 SEED = 11
 LIMIT_SECONDS = 1.0
-HOLE = 1 << 16  # bytes: what is written in such parts or larger ones is zeros
+HOLE = 1 << 16  # bytes, from which on zeros are not written
+HEAD = 64  # bytes by which zeros are told
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class _Sparse:
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
-        if size < HOLE:
+        if size < HOLE or any(memoryview(data).cast("B")[:HEAD]):  # the footer is large too
             self._stream.write(data)
         else:
             self._stream.seek(size, os.SEEK_CUR)

@@ -84,9 +84,9 @@ class MappedTokens:
     def __init__(self, store: Path, segment: Segment) -> None:
         self._store = store
         self._shards = segment.shards
-        sizes = [shard.tokens * TOKEN_BYTES for shard in segment.shards]
-        self._first_block_S = np.cumsum([0, *(_blocks(size) for size in sizes)], dtype=np.int64)
-        self._first_flag_block_S = np.cumsum([0, *(_blocks(s.tokens) for s in segment.shards)], dtype=np.int64)
+        tokens_S = np.array([0, *(shard.tokens for shard in segment.shards)], np.int64)
+        self._first_block_S = np.cumsum(-(-tokens_S * TOKEN_BYTES // SUM_BYTES))
+        self._first_flag_block_S = np.cumsum(-(-tokens_S // SUM_BYTES))
         self._checked = np.zeros(_bytes_of_bits(self._first_block_S[-1]), np.uint8)
         self._flags_checked = np.zeros(_bytes_of_bits(self._first_flag_block_S[-1]), np.uint8)
         self._address_S = np.zeros(len(segment.shards), np.uint64)
@@ -129,7 +129,9 @@ class MappedTokens:
         stem = self._store / shard.stem
         size = shard.tokens * TOKEN_BYTES
         try:
-            sums = _checked_sums(np.memmap(sidecar(stem, ".sums"), np.uint8, "r"), shard, str(sidecar(stem, ".sums")))
+            path = sidecar(stem, ".sums")
+            _checked_sums(path.read_bytes(), shard, str(path))
+            sums = np.memmap(path, SUM_DTYPE, "r")  # only pages that are needed stay in memory
             self._map(number, TOKENS, size)
             if sums.shape[0] > _blocks(size):
                 self._map(number, FLAGS, shard.tokens)

@@ -55,22 +55,19 @@ def gather(
 
 @njit(cache=True, nogil=True)
 def placed(
-    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, row_P: np.ndarray, piece_P: np.ndarray,
-    language_K: np.ndarray, domain_K: np.ndarray,
+    address_CB: np.ndarray, entries: int, row_P: np.ndarray, piece_P: np.ndarray, language_K: np.ndarray,
+    domain_K: np.ndarray,
 ) -> Any:  # fmt: skip
-    """(([9, P] int32, [2, P] int64), complete) of pieces whose rows rise: ordinal and offset in the row,
+    """([9, P] int32, [2, P] int64) of pieces whose rows rise: ordinal and offset in the row,
     length, shard, source, component, language, domain and row; document and first token of the shard.
 
     Columns are those of `PIECES_SCHEMA`, in its order.
     """
     narrow, wide = np.empty((9, row_P.shape[0]), np.int32), np.empty((2, row_P.shape[0]), np.int64)
-    ordinal, offset, complete = 0, 0, True
+    ordinal, offset = 0, 0
     for p in range(row_P.shape[0]):
         number = piece_P[p] // entries
         place = piece_P[p] - number * entries
-        if address_CB[0, number] == 0:
-            missed_B[number], complete = True, False
-            continue
         if p > 0 and row_P[p] != row_P[p - 1]:
             ordinal, offset = 0, 0
         length = carray(int32_at(address_CB[2, number]), (entries,))[place]
@@ -84,7 +81,7 @@ def placed(
         wide[1, p] = carray(int64_at(address_CB[1, number]), (entries,))[place]
         ordinal += 1
         offset += length
-    return (narrow, wide), complete
+    return narrow, wide
 
 
 @njit(cache=True, nogil=True, inline="always")

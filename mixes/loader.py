@@ -2,8 +2,9 @@
 
 Contract: `MixLoader(plan).batch(position, rows)` gathers rows from checked shards (`mixes.blocks`); two loaders over
 the same plan give the same arrays, and a batch is the concatenation of its parts however it is split. Nothing is kept
-per position: starting and resuming open two file footers. With `ahead`, a thread prepares the next batches while the
-trainer works on this one, when batches are asked for one after the other. Cost: about two nanoseconds a token.
+per position: starting and resuming read the chain and two file footers, whatever the number of rows. With `ahead`, a
+thread prepares the next batches while the trainer works on this one, when batches are asked for one after the other.
+Cost: about 0.7 nanoseconds a token at 8K.
 
 Shapes: R rows of the batch, T context tokens, P pieces of the batch.
 """
@@ -97,7 +98,8 @@ class _OpenSegment:
     def pieces(self, offset: int, rows: int) -> BatchPieces:
         """Of the rows served from `offset` on, an offset in the segment."""
         row_P, piece_P = served_pieces(self.rows, self.order, offset, rows)
-        narrow, wide = self.rows.piece_columns.reading(placed, row_P, piece_P, self.language_K, self.domain_K)
+        columns = self.rows.piece_columns
+        narrow, wide = placed(columns.address_CB, columns.entries, row_P, piece_P, self.language_K, self.domain_K)
         ordinal_P, offset_P, length_P, shard_P, source_P, component_P, language_P, domain_P, row_P = narrow
         document_P, start_P = wide
         return BatchPieces(

@@ -79,7 +79,8 @@ class RowOrder:
         size = self._segment.rows_per_batch
         start = number * size
         end = min(start + size, self._segment.rows)
-        return self._rows.row_columns.reading(_served, ATTENTION, start, end, *self._permutation.network)
+        columns = self._rows.row_columns
+        return _served(columns.address_CB[ATTENTION], columns.entries, start, end, *self._permutation.network)
 
     def dealt(self, number: int) -> np.ndarray:
         """[B] int64 stored rows of a global batch as the permutation deals them, before they are balanced."""
@@ -103,45 +104,40 @@ class RowOrder:
 
 def served_pieces(rows: SegmentRows, order: RowOrder, offset: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """([P] int32 row of the asked ones, [P] int64 piece of the segment) of the rows served from `offset` on."""
-    return rows.row_columns.reading(_pieces_of, FIRST_PIECE, order.stored(offset, count))
+    columns = rows.row_columns
+    return _pieces_of(columns.address_CB[FIRST_PIECE], columns.entries, order.stored(offset, count))
 
 
 @njit(cache=True, nogil=True)
 def _served(
-    address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, start: int, end: int, size: np.uint64,
-    left_base: np.uint64, right_base: np.uint64, keys: np.ndarray,
-) -> Any:  # fmt: skip
-    """([B] stored rows as they are served, complete) of the global batch at [start, end)."""
-    row_B, cost_B, complete = np.empty(end - start, np.int64), np.empty(end - start, np.int64), True
+    address_B: np.ndarray, entries: int, start: int, end: int, size: np.uint64, left_base: np.uint64,
+    right_base: np.uint64, keys: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """[B] stored rows of the global batch at [start, end), as they are served; the address of their costs is given."""
+    row_B, cost_B = np.empty(end - start, np.int64), np.empty(end - start, np.int64)
     for b in range(end - start):
-        row = np.int64(image_of(np.uint64(start + b), size, left_base, right_base, keys))
-        number = row // entries
-        if address_CB[column, number] == 0:
-            missed_B[number], complete = True, False
-            continue
-        row_B[b], cost_B[b] = row, carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
-    return (row_B[balanced(cost_B)] if complete else row_B), complete
+        row_B[b] = np.int64(image_of(np.uint64(start + b), size, left_base, right_base, keys))
+        cost_B[b] = _entry(address_B, entries, row_B[b])
+    return row_B[balanced(cost_B)]
 
 
 @njit(cache=True, nogil=True)
-def _pieces_of(address_CB: np.ndarray, missed_B: np.ndarray, entries: int, column: int, row_R: np.ndarray) -> Any:
-    """(([P] row, [P] piece), complete) of stored rows."""
-    first_2R, pieces, complete = np.zeros((2, row_R.shape[0]), np.int64), 0, True
+def _pieces_of(address_B: np.ndarray, entries: int, row_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """([P] row, [P] piece) of stored rows; the address of their first pieces is given."""
+    first_R, end_R, pieces = np.empty_like(row_R), np.empty_like(row_R), 0
     for r in range(row_R.shape[0]):
-        for after in range(2):
-            row = row_R[r] + after
-            number = row // entries
-            if address_CB[column, number] == 0:
-                missed_B[number], complete = True, False
-                continue
-            first_2R[after, r] = carray(int64_at(address_CB[column, number]), (entries,))[row - number * entries]
-        pieces += first_2R[1, r] - first_2R[0, r]
-    if not complete:
-        pieces = 0
+        first_R[r], end_R[r] = _entry(address_B, entries, row_R[r]), _entry(address_B, entries, row_R[r] + 1)
+        pieces += end_R[r] - first_R[r]
     row_P, piece_P = np.empty(pieces, np.int32), np.empty(pieces, np.int64)
     place = 0
-    for r in range(row_R.shape[0] if complete else 0):
-        for piece in range(first_2R[0, r], first_2R[1, r]):
+    for r in range(row_R.shape[0]):
+        for piece in range(first_R[r], end_R[r]):
             row_P[place], piece_P[place] = r, piece
             place += 1
-    return (row_P, piece_P), complete
+    return row_P, piece_P
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _entry(address_B: np.ndarray, entries: int, row: Any) -> Any:
+    number = row // entries
+    return carray(int64_at(address_B[number]), (entries,))[row - number * entries]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mixes.catalog import Catalogue, open_catalogue
 from mixes.spec import MixConfig, PlanConfig
-from pipeline.core.errors import InputError, unknown_name
+from pipeline.core.errors import ConfigError, InputError, unknown_name
 from pipeline.core.plans import Plan, Segment, read_plan
 from pipeline.core.record import finished, read_record
 from pipeline.core.steps import StepOutput
@@ -51,6 +51,9 @@ def plan_config(opened: Opened, phase: str) -> PlanConfig:
 def mix_of(opened: Opened, name: str) -> MixConfig:
     """A mix of the file by name. Raises `ConfigError`."""
     mixes = opened.curriculum.mixes
+    for phase in opened.curriculum.phases:
+        if phase.name == name and name not in mixes:
+            raise ConfigError(f"`{name}` is a phase; its mix is `{phase.mix}`", where=str(opened.path), fix=phase.mix)
     if name not in mixes:
         raise unknown_name("mix", name, mixes)
     return mixes[name]

@@ -105,7 +105,7 @@ class Segment:
     folder: str = ""  # relative to the store; not part of the fingerprint
 
     def identity(self) -> dict[str, Any]:
-        known = asdict(self)
+        known = {**vars(self), "shards": tuple(map(vars, self.shards)), "shares": tuple(map(vars, self.shares))}
         del known["fingerprint"], known["folder"]
         return known
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mixes.spec import PlanConfig
+from pipeline.commands.mixes import mix_of
 from pipeline.commands.preview import _from_csv
 from pipeline.core.errors import ConfigError, InputError
+from pipeline.recipe import open_curriculum
 
 PLAN = PlanConfig.model_validate(
     {
@@ -48,3 +50,10 @@ def test_a_component_without_lengths_is_told(tmp_path: Path) -> None:
     path.write_text("source,tokens,documents\nbooks,16,5\n")
     with pytest.raises(ConfigError, match="unknown source in the file of lengths `web-\\*`"):
         _from_csv(path)(PLAN)
+
+
+def test_a_phase_given_for_a_mix_is_told_its_mix() -> None:
+    opened = open_curriculum(Path("configs/quickstart.yaml"))
+    assert set(mix_of(opened, "longer").components) == {"rehearsal", "reasoning", "long"}
+    with pytest.raises(ConfigError, match="`extend-1` is a phase; its mix is `longer`"):
+        mix_of(opened, "extend-1")
