@@ -303,6 +303,21 @@ def test_good_rows_stay_and_planted_faults_go(
             assert dropped[f"ingest.{name}"] + dropped["ingest.duplicate"] >= 0.95 * len(rows)
 
 
+@pytest.mark.slow
+def test_real_questions_and_answers_stay(
+    tmp_path: Path, ingest: Make, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GSM8K's questions with the solutions that people wrote."""
+    columns = pq.read_table(data_root / "math_gsm8k_train.parquet", columns=["text", "meta"]).slice(0, 2000).to_pydict()
+    answers = [json.loads(meta)["answer"] for meta in columns["meta"]]
+    pq.write_table(pa.table({"question": columns["text"], "answer": answers}), tmp_path / "gsm8k.parquet")
+    mapping = {"task": "qa", "question": "question", "answer": "answer"}
+    rows, dropped = made(ingest(tmp_path / "gsm8k.parquet", mapping, text_key="question", language="en"))
+    with capsys.disabled():
+        print(f"\ningest, GSM8K: {dropped.total()} of 2000 dropped, {dict(dropped)}")
+    assert len(rows) >= 0.95 * 2000
+
+
 def test_a_wrong_column_is_named_with_the_nearest(tmp_path: Path, ingest: Make) -> None:
     with pytest.raises(
         InputError, match=r"synth\.faq\.mapping\.answer: no record has a column `answr`\nhint: did you mean `answer`"
