@@ -8,6 +8,7 @@ thinking or the answer in another language). Cost: language identification, 0.1 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from pipeline.core.languages import foreign_share
 from pipeline.core.verify.math import Verdict
@@ -19,17 +20,32 @@ ANOTHER_LANGUAGE = "answer_language"  # a fact: the question asks for an answer 
 
 
 def check_form(one: Conversation) -> Verdict:
+    """The thinking block first, then the languages of all parts."""
+    verdict = check_thinking(one)
+    if not verdict.right:
+        return verdict
+    wanted = one.facts.get(ANOTHER_LANGUAGE, one.language)
+    parts = {
+        "question": (one.question, one.language),
+        "reasoning": (one.reasoning, one.language),
+        "content": (one.content, wanted),
+    }
+    return check_languages(parts)
+
+
+def check_thinking(one: Conversation) -> Verdict:
+    """A thinking block in the one form and none in the other, and something asked and answered."""
     thinks = bool(one.reasoning.strip())
     if thinks != (one.form == "reasoning"):
         return Verdict(False, "form", f"{'a' if thinks else 'no'} thinking block in the form `{one.form}`")
     if not (one.question.strip() and one.content.strip()):
         return Verdict(False, "form", "an empty question or answer")
-    wanted = one.facts.get(ANOTHER_LANGUAGE, one.language)
-    for part, text, language in (
-        ("question", one.question, one.language),
-        ("reasoning", one.reasoning, one.language),
-        ("content", one.content, wanted),
-    ):
+    return Verdict(True)
+
+
+def check_languages(parts: Mapping[str, tuple[str, str]]) -> Verdict:
+    """`parts` are texts with the language each should be in."""
+    for part, (text, language) in parts.items():
         share = foreign_share(_paragraphs(text), language)
         if share > FOREIGN_SHARE:
             return Verdict(False, "language", f"{share:.2f} of the {part} is not in `{language}`")

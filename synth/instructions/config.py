@@ -71,6 +71,13 @@ class InstructionsConfig(ExerciseConfig):
     def _one_is_a_tuple(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _documents_are_for_long_inputs(self) -> InstructionsConfig:
+        if self.from_ and "long-context" not in self.domains:
+            message = "`from` is for the domain `long-context`, which `domains` does not name"
+            raise ValueError(message)
+        return self
+
 
 class QuestionMapping(Config):
     """Columns of questions and answers, with the text they are about where there is one."""

@@ -24,7 +24,7 @@ from pipeline.core.verify.expressions import ExpressionError
 from pipeline.core.verify.instructions import sentences
 from pipeline.core.verify.math import Verdict
 from synth.instructions import tables
-from synth.instructions.checks import ANOTHER_LANGUAGE, check_form
+from synth.instructions.checks import ANOTHER_LANGUAGE, check_form, check_languages, check_thinking
 from synth.instructions.config import Form, IngestConfig, ParallelMapping, QuestionMapping, TableMapping
 from synth.instructions.exercise import Conversation, say_in
 from synth.instructions.records import FileRecord, batches, check_columns, records
@@ -237,21 +237,32 @@ def _table_trouble(table: tables.Table, language: str, config: IngestConfig) -> 
 
 def verdict(one: Conversation) -> Verdict:
     """Judge a sample from its written form and its facts."""
-    if one.family.startswith("table-"):
-        # A table's words may be in any language: only the form is looked at.
-        thinks = bool(one.reasoning) == (one.form == "reasoning")
-        return tables.judged(one) if thinks else Verdict(False, "form", f"not of the form `{one.form}`")
+    if one.family == "translation":
+        return _judged_translation(one)
+    common = check_thinking(one)
+    if not common.right:
+        return common
+    # The words of a table may be in any language; so may a text that is asked about.
+    return tables.judged(one) if one.family.startswith("table-") else _judged_question(one)
+
+
+def _judged_translation(one: Conversation) -> Verdict:
     common = check_form(one)
     if not common.right:
         return common
-    if one.family == "translation":
-        pair = [Side(one.facts["source"], one.language), Side(one.content, one.facts[ANOTHER_LANGUAGE])]
-        failure = check_pair(pair[0], pair[1], one.facts["band"])
-        if one.facts["source"] not in one.question:
-            return Verdict(False, "question", "the text to translate is not given")
-        return Verdict(False, failure.check, failure.detail) if failure else Verdict(True)
-    context = one.facts["context"]
-    if one.facts["question"] not in one.question or context not in one.question:
+    if one.facts["source"] not in one.question:
+        return Verdict(False, "question", "the text to translate is not given")
+    first, second = Side(one.facts["source"], one.language), Side(one.content, one.facts[ANOTHER_LANGUAGE])
+    failure = check_pair(first, second, one.facts["band"])
+    return Verdict(False, failure.check, failure.detail) if failure else Verdict(True)
+
+
+def _judged_question(one: Conversation) -> Verdict:
+    context, question = one.facts["context"], one.facts["question"]
+    languages = check_languages({"question": (question, one.language), "answer": (one.content, one.language)})
+    if not languages.right:
+        return languages
+    if question not in one.question or context not in one.question:
         return Verdict(False, "question", "question or text is not given")
     if one.facts["extractive"] and not _stands_in(one.content, context):
         return Verdict(False, "not_in_context", one.content[:200])

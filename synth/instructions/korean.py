@@ -23,6 +23,7 @@ from synth.instructions.korean_words import (
     from_reading,
     from_scaled,
     has_final,
+    is_rieul,
     native_value,
     particle,
     reading,
@@ -100,7 +101,7 @@ def make_interval(dice: Random, level: int, say: Phrases) -> Item:
     day = first
     while day < last:
         following = min(last, date(day.year + day.month // 12, day.month % 12 + 1, 1))
-        months.append(f"{day.year}년 {day.month}월 {(following - day).days}일")
+        months.append(f"{day.year}년 {day.month}월에 {(following - day).days}일")
         day = following
     steps = say("interval_steps", months=", ".join(months))
     facts = {"first": first.isoformat(), "last": last.isoformat()}
@@ -108,33 +109,39 @@ def make_interval(dice: Random, level: int, say: Phrases) -> Item:
 
 
 def make_count(dice: Random, level: int, say: Phrases) -> Item:
-    number = dice.randrange(1, min(99, 20 * level))
-    thing, counter = dice.choice(say.own["counters"])
-    value = f"{counted(number)} {counter}"
-    facts = {"number": number, "counter": counter}
-    steps = say("count_steps", number=number, counter=counter)
-    return Item(say("count", thing=thing, number=number, counter=counter), steps, value, facts)
+    """Several things, for one alone is soon said again."""
+    things = dice.sample(say.own["counters"], 2 + level // 3)
+    numbers = [dice.randrange(1, min(99, 20 * level)) for _ in things]
+    counters = [counter for _, counter in things]
+    given = ", ".join(f"{thing} {number}{counter}" for (thing, counter), number in zip(things, numbers, strict=True))
+    facts = {"numbers": numbers, "counters": counters}
+    steps = [say("count_steps", number=number, word=counted(number)) for number in numbers]
+    return Item(say("count", given=given), "\n".join(steps), right_count(facts, say), facts)
 
 
 def make_particle(dice: Random, level: int, say: Phrases) -> Item:
-    del level
-    word = dice.choice(say.things("nouns"))
-    kind = dice.choice(tuple(say.own["particles"]))
-    pair, sentence = say.own["particles"][kind]
-    value = particle(word, kind)
-    ending = say("closed" if has_final(word) else "open", word=word)
-    facts = {"word": word, "kind": kind}
-    return Item(say("particle", pair=pair, sentence=sentence.format(word=word)), ending, value, facts)
+    words = dice.sample(say.things("nouns"), 2 + level // 2)
+    kinds = [dice.choice(tuple(say.own["particles"])) for _ in words]
+    pairs = [say.own["particles"][kind] for kind in kinds]
+    blanks = [
+        f"{number}. {sentence.format(word=word)} ({pair})"
+        for number, (word, (pair, sentence)) in enumerate(zip(words, pairs, strict=True), start=1)
+    ]
+    steps = [
+        say("closed_rieul" if is_rieul(word) else "closed" if has_final(word) else "open", word=word) for word in words
+    ]
+    facts = {"words": words, "kinds": kinds}
+    question = "\n".join([say("particle"), *blanks])
+    return Item(question, "\n".join(steps), right_particle(facts, say), facts)
 
 
 def make_level(dice: Random, level: int, say: Phrases) -> Item:
-    del level
-    index = dice.randrange(len(say.own["sentences"]))
+    indices = dice.sample(range(len(say.own["sentences"])), 2 + level // 3)
     given, wanted = dice.sample(("formal", "polite", "plain"), 2)
-    forms = say.own["sentences"][index]
-    facts = {"sentence": index, "given": given, "wanted": wanted}
-    question = say("level", wanted=say.own["levels"][wanted], sentence=forms[given])
-    return Item(question, say("level_steps", given=say.own["levels"][given]), forms[wanted], facts)
+    facts = {"sentences": indices, "given": given, "wanted": wanted}
+    text = " ".join(say.own["sentences"][index][given] for index in indices)
+    question = say("level", wanted=say.own["levels"][wanted], sentence=text)
+    return Item(question, say("level_steps", given=say.own["levels"][given]), right_level(facts, say), facts)
 
 
 def right_number(facts: Facts, say: Phrases) -> str:
@@ -166,20 +173,20 @@ def right_interval(facts: Facts, say: Phrases) -> str:
 
 
 def right_count(facts: Facts, say: Phrases) -> str:
-    """The numeral whose value, read back, is the number."""
+    """Numerals whose values, read back, are the numbers."""
     del say
-    word = counted(facts["number"])
-    assert native_value(word) == facts["number"]
-    return f"{word} {facts['counter']}"
+    words = [counted(number) for number in facts["numbers"]]
+    assert [native_value(word) for word in words] == facts["numbers"]
+    return ", ".join(f"{word} {counter}" for word, counter in zip(words, facts["counters"], strict=True))
 
 
 def right_particle(facts: Facts, say: Phrases) -> str:
     del say
-    return particle(facts["word"], facts["kind"])
+    return ", ".join(particle(word, kind) for word, kind in zip(facts["words"], facts["kinds"], strict=True))
 
 
 def right_level(facts: Facts, say: Phrases) -> str:
-    return str(say.own["sentences"][facts["sentence"]][facts["wanted"]])
+    return " ".join(say.own["sentences"][index][facts["wanted"]] for index in facts["sentences"])
 
 
 TASKS: Mapping[str, tuple[Callable[[Random, int, Phrases], Item], Callable[[Facts, Phrases], str]]] = {

@@ -112,6 +112,10 @@ def has_final(word: str) -> bool:
     return final(word) != 0
 
 
+def is_rieul(word: str) -> bool:
+    return final(word) == RIEUL
+
+
 def particle(word: str, kind: str) -> str:
     """The particle of a kind that follows the word."""
     closed = final(word) not in (0, RIEUL) if kind == "direction" else has_final(word)

@@ -92,7 +92,7 @@ def ask(table: Table, numeric: Sequence[str], dice: Random, language: str) -> As
     """A question drawn for the table, or None where its answer would not be the only one."""
     style, say = facts(language).style, say_in("ingest", language)
     kind, column = dice.choice(ASKED), dice.choice(numeric)
-    keys = table.rows and [row[0] for row in table.rows]
+    keys = [row[0] for row in table.rows]
     values = dict(zip(keys, (number(text, style) for text in table.column(column)), strict=True))
     threshold = dice.choice(table.column(column))
     a, b = dice.sample(keys, 2)

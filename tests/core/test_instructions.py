@@ -53,9 +53,9 @@ CASES: list[tuple[str, dict[str, Any], str, list[str], list[str]]] = [
     ("lower", {}, "vi", ["trời xanh"], ["Trời xanh"]),
     ("language", {"language": "de"}, "en", ["Der Fluss fließt durch das alte Dorf und weiter bis zum Meer."], ["The river flows through the old village and on to the sea."]),
     ("language", {"language": "ko"}, "en", ["강은 오래된 마을을 지나 바다로 흐른다."], ["川は古い村を通って海まで流れていきます。"]),
-    ("speech_level", {"level": "formal"}, "ko", ["비가 옵니다. 우산이 있습니까?"], ["비가 와요.", "비가 옵니다. 춥다."]),
+    ("speech_level", {"level": "formal"}, "ko", ["비가 옵니다. 우산이 있습니까?", "같이 갑시다. 앉으십시오."], ["비가 와요.", "비가 옵니다. 춥다.", "사실이 아니다."]),
     ("speech_level", {"level": "polite"}, "ko", ["비가 와요. 그렇지요?"], ["비가 옵니다."]),
-    ("speech_level", {"level": "plain"}, "ko", ["비가 온다."], ["비가 옵니다.", "비가 와요."]),
+    ("speech_level", {"level": "plain"}, "ko", ["비가 온다.", "사실이 아니다. 눈이 부시다."], ["비가 옵니다.", "비가 와요.", "같이 갑시다."]),
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ fits a condition only in part breaks it. Counting follows the language: sentence
 full stop before a space elsewhere (not before a small letter, after a number in German, or after the usual
 abbreviations); words stand between spaces and are not counted in Japanese; letters of either case exist in Latin script
 only. Cost: 1-50 microseconds a condition; language identification 0.1 ms a paragraph. The kinds of conditions follow
-IFEval (arXiv 2311.07911, table 4); definitions and code are ours.
+IFEval (arXiv 2311.07911); definitions and code are ours.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pipeline.core.verify.math import Verdict
 Options = Mapping[str, Any]
 FOREIGN_SHARE = 0.25  # of the characters, as in the checks on generated text
 
-WORD = re.compile(r"[^\W_]+(?:['’\-.,][^\W_]+)*")
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 STOP = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s|\Z)")
 STOP_JA = re.compile(r"[。！？!?]+[」』）)]*")
@@ -45,10 +44,11 @@ PLACEHOLDER = re.compile(r"\[[^\[\]\n]+\]")
 TITLE = re.compile(r"<<[^<>\n]+>>")
 FENCE = re.compile(r"\A```(\w*)\n(.*?)\n?```\Z", re.S)
 QUOTES = (('"', '"'), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"), ("『", "』"))
+CLOSED_BY_P = "".join(map(chr, range(0xAC00 + 17, 0xD7A4, 28)))  # Hangul syllables that end in ㅂ, as in 갑니다
 KOREAN_LEVELS: Mapping[str, re.Pattern[str]] = {
-    "formal": re.compile(r"(?:니다|니까|십시오|시다)$"),
+    "formal": re.compile(rf"(?:[{CLOSED_BY_P}](?:니다|니까|시다)|십시오)$"),
     "polite": re.compile(r"[요죠]$"),
-    "plain": re.compile(r"(?<!니)다$"),
+    "plain": re.compile(rf"(?<![{CLOSED_BY_P}][니시])다$"),
 }
 
 

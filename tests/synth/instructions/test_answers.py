@@ -17,10 +17,13 @@ from synth.cache import Replay, Request
 from synth.completion import parse_completion
 from synth.config import AnswersConfig, GroundedConfig
 from synth.endpoint_set import make_samples
+from synth.instructions import open_tasks
 from synth.instructions.answers import PROMPT, WORK, AnswersMaker
+from synth.instructions.checks import ANOTHER_LANGUAGE
 from synth.instructions.domains import exercises, verdicts
-from synth.instructions.exercise import Exercise, conversation_of
+from synth.instructions.exercise import Exercise, conversation_of, written
 from synth.instructions.grounded import GroundedMaker, conversation
+from synth.instructions.work import draw_exercise
 from synth.output import ShardWriter
 
 Make = Callable[..., StepTask]
@@ -130,15 +133,17 @@ def test_each_reason(make_task: Make, change: Callable[[str, str], dict[str, Any
 
 
 def test_open_tasks_stay_when_every_condition_is_kept(make_task: Make) -> None:
-    task = make_task("synth.asked", settings(300, domains=("instruction-following",), languages=("en",)))
+    task = make_task(
+        "synth.asked", settings(900, maximum_level=1, domains=("instruction-following",), languages=("en",))
+    )
     rows = [row for row in WORK.rows(task, 0) if row["exercise"].family == "open"]
-    assert 110 < len(rows) < 190
+    assert 400 < len(rows) < 500
     names = Counter(one["name"] for row in rows for one in row["exercise"].facts["constraints"])
     assert len(names) >= 15
-    able = {"bullets", "no_digits", "forbidden", "forbidden_characters", "bold", "ends_with"}
+    able = {"bullets", "no_digits", "forbidden", "forbidden_characters", "ends_with"}
     only = next(row for row in rows if {"bullets"} < _names(row) <= able)
     told = {one["name"]: one["options"] for one in only["exercise"].facts["constraints"]}
-    lines = ["- The **bees** of the **garden** **fly** out in the **early** **morning**."] * told["bullets"]["minimum"]
+    lines = ["- The bees of the garden fly out in the early morning."] * told["bullets"]["minimum"]
     lines += [told["ends_with"]["text"]] if "ends_with" in told else []
     for content, right in (("\n".join(lines), True), ("\n".join(lines[1:]), False)):
         (request,) = MAKER.requests(only, task.config, "m", 0)
@@ -146,6 +151,26 @@ def test_open_tasks_stay_when_every_condition_is_kept(make_task: Make) -> None:
             only, task.config, [request], [parse_completion(request, completion(content, "Thinking of bees."))]
         )
         assert type(made).__name__ == ("Made" if right else "Refused"), made
+
+
+def test_an_open_task_may_want_another_language() -> None:
+    draws = [draw_exercise(settings(1, domains=("instruction-following",)), 0, n, "plain") for n in range(400)]
+    exercises_made = [(draw, open_tasks.make_exercise(draw)) for draw in draws]
+    abroad = [(draw, one) for draw, one in exercises_made if ANOTHER_LANGUAGE in one.facts]
+    assert 60 < len(abroad) < 140
+    draw, only = next((d, e) for d, e in abroad if d.language == "ko" and e.facts[ANOTHER_LANGUAGE] == "de")
+    assert "답하는 언어: 독일어." in only.question
+    german = "Der alte Fischer erzählt den Kindern am Fluss jeden Abend eine lange Geschichte über das Meer."
+    facts = {**only.facts, "constraints": [{"name": "language", "options": {"language": "de"}}]}
+    one = replace(written(draw, replace(only, facts=facts)), content=german)
+    assert verdicts([one])[0].right
+    assert (
+        verdicts([replace(one, content="강은 오래된 마을을 지나 바다로 흐른다. 아이들이 강가에서 논다.")])[0].reason
+        == "language"
+    )
+    assert (
+        sum(not verdict.right for verdict in verdicts([written(d, e) for d, e in exercises_made])) == 400
+    )  # no answers yet
 
 
 def _names(row: Mapping[str, Any]) -> set[str]:

@@ -21,6 +21,7 @@ from pipeline.core.documents import read_documents, read_dropped, write_document
 from pipeline.core.errors import ConfigError, InputError
 from pipeline.core.record import Record, write_record
 from pipeline.core.steps import StepOutput, StepTask
+from pipeline.core.verify.instructions import sentences
 from pipeline.recipe import open_curriculum
 from stages.config import ReadConfig
 from stages.read import read_parts
@@ -262,6 +263,60 @@ def test_parallel_text_goes_both_ways(tmp_path: Path, ingest: Make, library: Any
         "Translate this text into Korean.", "Translate this text into English.",
         "다음 글을 한국어로 옮겨 주세요.", "다음 글을 영어로 옮겨 주세요.",
     }  # fmt: skip
+
+
+def test_good_rows_stay_and_planted_faults_go(
+    tmp_path: Path, ingest: Make, library: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sentences of the sample texts as questions and answers, with faults planted in the answers."""
+    dice = Random(4)
+    good = []
+    for language in LANGUAGES:
+        for slug in library.slugs(language):
+            text = library.text(language, slug)
+            told = [one for one in sentences(text, language) if len(one) > 30 and "`" not in one]
+            if len(told) > 3:
+                question, answer = dice.sample(told, 2)
+                good.append({"q": question, "a": answer, "text": text, "of": language})
+    others = {row["of"]: row["a"] for row in good}
+    faults: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "good": dict,
+        "not_in_context": lambda row: {
+            **row,
+            "a": row["a"][: len(row["a"]) // 2] + "…" + row["a"][len(row["a"]) // 2 :],
+        },
+        "empty": lambda row: {**row, "a": " "},
+        "copied": lambda row: {**row, "q": row["a"]},
+        "language": lambda row: {**row, "q": others["de" if row["of"] != "de" else "en"]},
+    }
+    for name, plant in faults.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{**plant(row), "id": f"{name}{n}"} for n, row in enumerate(good)]
+        _, dropped = made(ingest(jsonl(folder / "faq.jsonl", rows), QA, text_key="q"))
+        caught = dropped.total() - dropped["ingest.duplicate"]
+        with capsys.disabled():
+            print(f"\ningest, {name}: {caught} of {len(rows)} dropped, {dict(dropped)}")
+        if name == "good":
+            assert caught <= 0.05 * len(rows)
+        else:
+            assert dropped.total() >= 0.95 * len(rows)
+            assert dropped[f"ingest.{name}"] + dropped["ingest.duplicate"] >= 0.95 * len(rows)
+
+
+@pytest.mark.slow
+def test_real_questions_and_answers_stay(
+    tmp_path: Path, ingest: Make, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GSM8K's questions with the solutions that people wrote."""
+    columns = pq.read_table(data_root / "math_gsm8k_train.parquet", columns=["text", "meta"]).slice(0, 2000).to_pydict()
+    answers = [json.loads(meta)["answer"] for meta in columns["meta"]]
+    pq.write_table(pa.table({"question": columns["text"], "answer": answers}), tmp_path / "gsm8k.parquet")
+    mapping = {"task": "qa", "question": "question", "answer": "answer"}
+    rows, dropped = made(ingest(tmp_path / "gsm8k.parquet", mapping, text_key="question", language="en"))
+    with capsys.disabled():
+        print(f"\ningest, GSM8K: {dropped.total()} of 2000 dropped, {dict(dropped)}")
+    assert len(rows) >= 0.95 * 2000
 
 
 def test_a_wrong_column_is_named_with_the_nearest(tmp_path: Path, ingest: Make) -> None:
