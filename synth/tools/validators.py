@@ -224,7 +224,7 @@ def _neighbours(state: State, value: str) -> list[str]:
     for records in state.values():
         if value in records:
             found += [key for key in records if key != value][:OTHERS_TRIED]
-        for column in {name for one in records.values() for name, held in one.items() if held == value}:
+        for column in sorted({name for one in records.values() for name, held in one.items() if held == value}):
             others = {one[column] for one in records.values() if isinstance(one.get(column), str)}
             found += sorted(others - {value})[:OTHERS_TRIED]
     return list(dict.fromkeys(found))
