@@ -97,7 +97,10 @@ def written_scenario(seed: Scenario, outcome: Outcome) -> Scenario | Fault:
     """The model's scenario under the seed's domain, language and policy."""
     if isinstance(outcome, ContentError):
         return Fault("no_answer", str(outcome))
-    answer: Mapping[str, Any] = outcome.structured
+    try:
+        answer: Mapping[str, Any] = orjson.loads(orjson.dumps(outcome.structured))
+    except orjson.JSONEncodeError as error:  # half of a surrogate pair, for example
+        return Fault("schema_invalid", f"what the answer says cannot be stored: {error}")
     if answer["state"][SESSION] != seed.state[SESSION]:
         return Fault("schema_invalid", "the session is not a fresh one at the policy's time")
     criteria = Criteria(

@@ -34,10 +34,16 @@ MOMENT: Mapping[str, Any] = {
     "pattern": r"^\d{4}-\d{2}-\d{2} \d{2}:\d{2}$",
     "description": "YYYY-MM-DD HH:MM",
 }
-COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 1}
-AMOUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
+LARGEST = 10**9  # of any number: days beyond it are no dates, and JSON has 53 bits
+COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 1, "maximum": LARGEST}
+AMOUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 FLAG: Mapping[str, Any] = {"type": "boolean"}
-RULE: Mapping[str, Any] = {"type": "integer", "minimum": 1, "description": "number of the rule in the policy"}
+RULE: Mapping[str, Any] = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 99,
+    "description": "number of the rule in the policy",
+}
 SUBJECT: Mapping[str, Any] = {**TEXT, "description": "id of the record that the request is about"}
 
 

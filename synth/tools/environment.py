@@ -168,6 +168,8 @@ def applied(tools: Mapping[str, Tool], state: State, call: Call) -> Outcome:
         return Outcome(own, tool.run(own, **call.arguments), False)
     except ToolError as error:
         return Outcome(state, error.result(), True)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a state that does not hold together
+        return Outcome(state, ToolError("internal", f"{call.name} failed: {type(error).__name__}").result(), True)
 
 
 def replayed(tools: Mapping[str, Tool], state: State, calls: Iterable[Call]) -> tuple[State, list[Outcome]]:

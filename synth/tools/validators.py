@@ -100,14 +100,15 @@ def _failing(scenario: Scenario, environment: Environment) -> str:
 
 
 def _ungrounded(scenario: Scenario, environment: Environment) -> str:
-    """Free texts only: choices, numbers and times may be worked out."""
+    """Free texts, and all that confirms who is asking: choices, numbers and times may be worked out elsewhere."""
     environment.reset()
     known = [scenario.task, scenario.policy]
+    confirming = {order.first for order in scenario.criteria.order}
     for turn in scenario.turns:
         for call in turn.calls:
             parameters = environment.tools[call.name].parameters
             texts = [text for name, value in call.arguments.items() for text in _free_texts(parameters[name], value)]
-            for text in texts:
+            for text in _texts(dict(call.arguments)) if call.name in confirming else texts:
                 if not mentions("\n".join(known), text):
                     return f"{_shown(call)}: `{text}` comes from nowhere"
         for call in turn.calls:
@@ -224,7 +225,7 @@ def _neighbours(state: State, value: str) -> list[str]:
     for records in state.values():
         if value in records:
             found += [key for key in records if key != value][:OTHERS_TRIED]
-        for column in {name for one in records.values() for name, held in one.items() if held == value}:
+        for column in sorted({name for one in records.values() for name, held in one.items() if held == value}):
             others = {one[column] for one in records.values() if isinstance(one.get(column), str)}
             found += sorted(others - {value})[:OTHERS_TRIED]
     return list(dict.fromkeys(found))

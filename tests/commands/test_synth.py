@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from stores import outputs
 from synth.tools.scenario import Scenario
 from synth.tools.work import read_environments
 
@@ -61,6 +62,9 @@ def test_tool_environments_are_made_shown_and_read_back(command_line: CommandLin
     ]  # fmt: skip
     assert len(shown["by_language"]) == 6
     assert sum(1 for _ in read_environments(Path(shown["folder"]))) == 60
+    single = [part.replace(str(tmp_path / "store"), str(tmp_path / "single")) for part in more]
+    assert command_line("synth", "tests/mini.yaml", "tools", "--workers", "1", *single).returncode == 0
+    assert outputs(tmp_path / "single") == outputs(tmp_path / "store")
     arguments = ("peek", "tests/mini.yaml", "synth.tools", "--limit", "1", *more)
     assert "[tool] {" in command_line(*arguments).stderr
     (row,) = json.loads(command_line(*arguments, "--table", "environments", "--json").stdout)

@@ -91,6 +91,28 @@ def test_mistaken_calls_are_told_and_change_nothing(
     assert state_hash(environment.state) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "call", "code"),
+    [
+        ({"due": "2031-99-99"}, Call("renew_loan", {"loan_id": "L", "days": 7}), "internal"),
+        ({"due": "9999-12-31"}, Call("renew_loan", {"loan_id": "L", "days": 7}), "internal"),
+        ({"book_id": "B-0"}, Call("list_loans", {"member_id": "M"}), "internal"),
+        ({}, Call("renew_loan", {"loan_id": "L", "days": 10**30}), "invalid_arguments"),
+    ],
+)
+def test_states_that_do_not_hold_together_break_no_episode(
+    renewal: Scenario, change: dict[str, str], call: Call, code: str
+) -> None:
+    (loan_id, loan), *_ = renewal.state["loans"].items()
+    state = {**renewal.state, "loans": {loan_id: {**loan, **change}}}
+    named = {"L": loan_id, "M": loan["member_id"]}
+    arguments = {key: named.get(str(value), value) for key, value in call.arguments.items()}
+    environment = replace(renewal, state=state).environment()
+    before = state_hash(environment.state)
+    assert environment.call(call.name, arguments)["error"]["code"] == code
+    assert state_hash(environment.state) == before
+
+
 def test_arguments_may_be_json_text_as_a_model_writes_them(renewal: Scenario) -> None:
     environment = renewal.environment()
     for call in renewal.calls:

@@ -227,6 +227,81 @@ def test_a_task_in_another_language(good: Scenario) -> None:
     assert fault(replace(good, task=german)) == ("language", "task in `de`, not in `en`")
 
 
+def _silent(one: Scenario, dice: Random) -> Scenario:
+    del dice
+    return replace(one, reply="OK.")
+
+
+def _leaky(one: Scenario, dice: Random) -> Scenario:
+    return replace(one, task=f"{one.task} ({dice.choice(one.criteria.facts)})")
+
+
+def _secretive(one: Scenario, dice: Random) -> Scenario:
+    """The user leaves out something that the first call needs."""
+    return replace(one, task=one.task.replace(dice.choice(_told(one)), "…"))
+
+
+def _told(one: Scenario) -> list[str]:
+    """What the user tells for the first call: numbers and codes, not dates that may be worked out."""
+    first = one.calls[0]
+    values = [value for value in first.arguments.values() if isinstance(value, str) and value in one.task]
+    return values if first.name.startswith(("verify_", "get_")) else []
+
+
+def _lazy(one: Scenario, dice: Random) -> Scenario:
+    """Only what can be read is read."""
+    del dice
+    kept = [
+        turn for turn in one.turns if all(c.name.startswith(("list_", "get_", "find_", "search_")) for c in turn.calls)
+    ]
+    return replace(one, turns=tuple(kept))
+
+
+def _mistyped(one: Scenario, dice: Random) -> Scenario:
+    place = dice.randrange(len(one.turns))
+    call = one.turns[place].calls[0]
+    broken = Call(call.name, {**call.arguments, "please": True})
+    return replace(one, turns=(*one.turns[:place], Turn("", (broken,)), *one.turns[place + 1 :]))
+
+
+def _careless(one: Scenario, dice: Random) -> Scenario:
+    """The reference itself does what the policy forbids."""
+    forbidden = dice.choice(one.criteria.never).call
+    return replace(one, turns=(Turn("", (forbidden,)), *one.turns))
+
+
+@pytest.mark.parametrize(
+    ("plant", "reasons"),
+    [
+        (_silent, {"reference_fails"}),
+        (_leaky, {"leaked"}),
+        (_secretive, {"ungrounded"}),
+        (_lazy, {"ungrounded", "noop_passes"}),
+        (_mistyped, {"schema_invalid"}),
+        (_careless, {"reference_fails"}),
+    ],
+)
+def test_a_fault_planted_in_any_scenario_is_caught(
+    plant: Callable[[Scenario, Random], Scenario], reasons: set[str]
+) -> None:
+    """Every domain and language; the reasons are the right ones."""
+    config, found = ToolsConfig(kind="tools", documents=1, seed=7), Counter[str]()
+    for index in range(70):
+        scenario = make_scenario(config, index)
+        if plant is _careless and not any(_possible(scenario, one.call) for one in scenario.criteria.never[:1]):
+            continue
+        if plant is _secretive and not _told(scenario):
+            continue
+        found[fault(plant(scenario, Random(index)))[0]] += 1
+    assert set(found) == reasons
+    assert found.total() >= 15
+
+
+def _possible(scenario: Scenario, call: Call) -> bool:
+    """Whether the call succeeds at the very start."""
+    return "error" not in scenario.environment().call(call.name, call.arguments)
+
+
 @pytest.mark.parametrize(
     ("schema", "value", "others"),
     [

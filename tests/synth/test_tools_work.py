@@ -294,6 +294,9 @@ def test_a_scenario_read_back_from_a_model_is_judged_as_it_is() -> None:
     assert (again.turns, again.state, again.task) == (seed.turns, seed.state, seed.task)
     assert judged(again) is None
     assert written_scenario(seed, ContentError("broken")) == Fault("no_answer", "broken")
+    halved = written_scenario(seed, replace(answer, structured={**example(seed), "task": "\ud800"}))
+    assert isinstance(halved, Fault)
+    assert halved.check == "schema_invalid"
 
 
 def test_a_model_is_asked_only_where_an_endpoint_is_named() -> None:
