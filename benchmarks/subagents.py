@@ -36,9 +36,10 @@ from synth.subagents.drawing import questions_of
 from synth.subagents.index import Page, SearchIndex, write_index
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.index_step import WORK as INDEX_WORK
+from synth.subagents.outcome import Measure
 from synth.subagents.questions import Question
 from synth.subagents.terms import CJK, index_terms, pieces, sentences
-from synth.subagents.trajectory import Loop, Measure, drive
+from synth.subagents.trajectory import Loop, drive
 
 NAME = "subagents"
 WITHOUT = "the same loop without sub-agents"
