@@ -218,7 +218,7 @@ def _queries(texts: dict[str, str], count: int) -> list[Query]:
             continue
         sentence = dice.choice(able)
         runs = [piece for piece in pieces(sentence) if len(piece) > 1]
-        words = sentence.split()
+        words = sentence.replace('"', " ").split()
         if len(words) < 4 and NO_SPACES.search(sentence):
             words = [part for piece in pieces(sentence) for part in _stretches(piece)]
         if len(words) < 4 or not runs:

@@ -81,7 +81,8 @@ def fact_of(outcome: Outcome, page: Page, index: SearchIndex) -> Fact | Refused:
     terms = query_terms(question)
     rarest = sorted(terms, key=lambda term: (-index.weight(term), term))[: max(1, len(terms) // 2)]
     second = " ".join(term for term in terms if term in rarest)
-    return Fact("", answer, evidence, question, question, question, second, LOOSE_SHARE)
+    first = question.replace('"', " ")  # straight double quotes mean a phrase to the search
+    return Fact("", answer, evidence, question, question, first, second, LOOSE_SHARE)
 
 
 def written_question(drawn: Draw, facts: Sequence[Fact | Refused]) -> Question | Refused:
