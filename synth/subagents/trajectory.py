@@ -3,9 +3,10 @@
 Contract: `Loop.run` is a coroutine over requests: it yields what is to be asked of a model and is sent the outcomes, so
 that any number of questions go on side by side; with the oracle, the extractive summariser and the rules it yields
 nothing and is a pure function of (question, index, config). After `compress_after_steps` tool calls, once the last of
-them has opened a page, the history is replaced by one record and the loop goes on. Everything said is kept: the agent's
-contexts and what its sub-agents were shown and gave, each with its own verdict; where the question says which facts
-a page holds, a summary that misses one (`missed`) or answers without one (`invented`) is refused.
+them has opened a page (or after twice as many), the history is replaced by one record and the loop goes on. Everything
+said is kept: the agent's contexts and what its sub-agents were shown and gave, each with its own verdict; where the
+question says which facts a page holds, a summary that misses one (`missed`) or answers without one (`invented`) is
+refused.
 """
 
 from __future__ import annotations
@@ -133,10 +134,15 @@ class Loop:
             yield from self._called(turn.call)
         if self.made.measure.steps >= self.config.maximum_steps:
             return Refused("steps", f"no answer after {self.config.maximum_steps} steps")
-        due = 0 < self.config.compress_after_steps <= self.steps_since
-        if due and turn.call is not None and turn.call.name == "open" and not trouble:
+        if self._is_time_to_compress(turn.call if not trouble else None):
             return (yield from self._compress())
         return None
+
+    def _is_time_to_compress(self, last: Call | None) -> bool:
+        """After the steps, once a page was opened: a result list is looked at first. Twice as many are enough."""
+        limit = self.config.compress_after_steps
+        has_opened = last is not None and last.name == "open"
+        return 0 < limit <= self.steps_since and (has_opened or self.steps_since >= 2 * limit)
 
     def _say(self, message: Message, plain: str | None = None) -> None:
         """Put a message into the context; `plain` is its content without sub-agents."""
@@ -206,9 +212,10 @@ class Loop:
         if fact is None:
             return None
         is_told = made.answer is not None and fact.told(made.answer)
-        if fact.sentence in page.text and not is_told:
+        is_there = " ".join(fact.sentence.split()) in " ".join(page.text.split())
+        if is_there and not is_told:
             return Refused("missed", f"the page says: {fact.sentence}", made.json)
-        if fact.sentence not in page.text and made.answer is not None and not is_told:
+        if not is_there and made.answer is not None and not is_told:
             return Refused("invented", f"the page does not say: {asked}", made.json)
         return None
 

@@ -293,6 +293,26 @@ def test_a_missing_recording_names_the_document(indexed: Callable[..., StepTask]
         WORK.make_shard(indexed(settings, **paths), 0)
 
 
+def test_an_agent_that_only_searches_is_compressed_too(indexed: Callable[..., StepTask]) -> None:
+    settings = config(
+        question_kinds=("chain",), compress_after_steps=3, maximum_steps=13, **{**ALL, "compressor": "rules"}
+    )
+    task = indexed(config(question_kinds=("chain",)))
+    index = index_of(task)
+    question = question_of(index, settings, 0)
+    assert isinstance(question, Question)
+
+    def search_on(requests: list[Request]) -> list[Any]:
+        from translator import replay
+
+        said = completion('<tool_call>{"name": "search", "arguments": {"query": "canal"}}</tool_call>')
+        return ask(requests, replay({request.key: said for request in requests}))
+
+    (made,) = drive([Loop(question, index, settings, "m")], search_on)
+    assert made.failure is not None
+    assert (made.failure.check, made.measure.steps, made.measure.compressions) == ("steps", 13, 2)
+
+
 def test_what_the_context_lost_the_oracle_does_not_know(indexed: Callable[..., StepTask]) -> None:
     settings = config(question_kinds=("chain",), minimum_hops=3, maximum_hops=3)
     question = chain_question(settings, Draw(0, "chain", "en", 3))
