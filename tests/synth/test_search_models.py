@@ -16,6 +16,7 @@ from translator import completion
 
 from pipeline.core.documents import read_dropped
 from pipeline.core.steps import StepTask
+from synth.acceptance import FILTERS
 from synth.cache import Request
 from synth.client import ask
 from synth.config import EndpointConfig, ReplayConfig, endpoint_binding
@@ -162,6 +163,7 @@ def test_what_a_model_does_wrong_is_refused_with_its_reason(indexed: Callable[..
         reason_of for one in played for sample in one.samples if (reason_of := work._verdict(sample, False)[7:])
     )
     assert found[reason] >= 1, found
+    assert set(found) <= set(FILTERS["search"])
     if name in ("answer is wrong", "record is no JSON"):
         assert all(one.failure for one in played if part == "agent" or one.measure.steps >= 5)
 

@@ -15,13 +15,17 @@ from search_set import LANGUAGES, config, index_of
 
 from pipeline.core.chat import chat_runs
 from pipeline.core.documents import read_documents
+from pipeline.core.errors import ConfigError
 from pipeline.core.steps import StepTask
+from pipeline.recipe import open_curriculum
 from synth.subagents.drawing import question_of
 from synth.subagents.environment import TOOLS
 from synth.subagents.planted import chain_question, planted
 from synth.subagents.questions import Draw, Question, steps_of
 from synth.subagents.wording import wording
 from synth.subagents.work import WORK
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden.yaml"
 
 
 def written(task: StepTask) -> list[dict[str, Any]]:
@@ -209,6 +213,28 @@ def test_settings_that_do_not_fit_are_refused(more: dict[str, Any], message: str
         config(**more)
 
 
-def test_the_loop_does_not_change_the_index() -> None:
-    assert config(compress_after_steps=3, summary_characters=200).corpus == config().corpus
-    assert config(seed=1).corpus != config().corpus
+def test_the_loop_does_not_change_the_index_but_the_pages_do() -> None:
+    def fingerprints(*overrides: str) -> tuple[str, str]:
+        graph = open_curriculum(GOLDEN, ["store=nowhere", *overrides]).graph
+        assert graph.node("synth.search").step.inputs == {"index": "index.search"}
+        return graph.node("index.search").fingerprint, graph.node("synth.search").fingerprint
+
+    index, search = fingerprints()
+    assert fingerprints("synth.search.compress_after_steps=5")[0] == index
+    assert fingerprints("synth.search.compress_after_steps=5")[1] != search
+    changed = fingerprints("synth.search.page_characters=1000")
+    assert changed[0] != index
+    assert changed[1] != search
+
+
+def test_a_set_that_asks_is_bound_to_its_endpoint() -> None:
+    model = "synth.search.endpoint=replay"
+    step = (
+        open_curriculum(GOLDEN, ["store=nowhere", model, "synth.search.summariser=endpoint"])
+        .graph.node("synth.search")
+        .step
+    )
+    assert step.content["model"] == "recorded-writer"
+    assert "endpoint" in step.paths
+    with pytest.raises(ConfigError, match="unknown endpoint"):
+        open_curriculum(GOLDEN, ["store=nowhere", "synth.search.endpoint=x", "synth.search.summariser=endpoint"])
