@@ -36,9 +36,10 @@ from synth.subagents.drawing import questions_of
 from synth.subagents.index import Page, SearchIndex, write_index
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.index_step import WORK as INDEX_WORK
+from synth.subagents.outcome import Measure
 from synth.subagents.questions import Question
 from synth.subagents.terms import CJK, index_terms, pieces, sentences
-from synth.subagents.trajectory import Loop, Measure, drive
+from synth.subagents.trajectory import Loop, drive
 
 NAME = "subagents"
 WITHOUT = "the same loop without sub-agents"
@@ -217,7 +218,7 @@ def _queries(texts: dict[str, str], count: int) -> list[Query]:
             continue
         sentence = dice.choice(able)
         runs = [piece for piece in pieces(sentence) if len(piece) > 1]
-        words = sentence.split()
+        words = sentence.replace('"', " ").split()
         if len(words) < 4 and NO_SPACES.search(sentence):
             words = [part for piece in pieces(sentence) for part in _stretches(piece)]
         if len(words) < 4 or not runs:

@@ -88,6 +88,7 @@ def _fact(sentence: str, value: str, step_wording: str) -> Fact:
     masked = f"{before}{GAP}{after}"
     step = step_wording.replace("{sentence}", masked)
     longer = max(before, after, key=len).strip()
-    # What is written between double quotes must occur: the sentence's own would end the phrase.
-    phrase = re.sub(r'["“”„]', " ", longer)
-    return Fact("", value, sentence, step, masked, masked.replace(GAP, " "), f'"{phrase}"')
+    # Straight double quotes mean a phrase to the search: the sentence's own do not.
+    plain = masked.replace(GAP, " ").replace('"', " ")
+    phrase = longer.replace('"', " ")
+    return Fact("", value, sentence, step, masked, plain, f'"{phrase}"')

@@ -27,7 +27,7 @@ SUFFIX = ".sqlite"
 TITLE_WEIGHT = 2.0  # ours
 MOST_TERMS = 48  # of a query; further ones are left out
 SCORE_DIGITS = 6  # scores that agree to here are equal: floating point sums differ between machines
-QUOTED = re.compile(r'["“”„]([^"“”„]+)["“”„]')
+QUOTED = re.compile(r'"([^"]+)"')  # straight ones only: typographic ones are a text's own
 TABLES = """
 CREATE TABLE pages(
     row INTEGER PRIMARY KEY, id TEXT NOT NULL, url TEXT NOT NULL UNIQUE, title TEXT NOT NULL, lang TEXT NOT NULL,

@@ -35,7 +35,7 @@ class Fact:
     ask: str  # what a page is asked
     query: str
     exact_query: str  # for a second try
-    about_share: float = SAME_SENTENCE  # of the sentence's terms, where there is no subject
+    about: tuple[str, ...] = ()  # wordings one of which an answer shares terms with, in place of the sentence's own
 
     def told(self, text: str) -> bool:
         """Whether one sentence of `text`, or the whole of a short answer, gives the value for this very step."""
@@ -53,9 +53,10 @@ class Fact:
         if self.subject:
             return self.subject in sentence
         own = set(query_terms(sentence))
-        for known in (self.sentence.replace(self.value, " "), self.ask):
+        share = LOOSE_SHARE if self.about else SAME_SENTENCE
+        for known in self.about or (self.sentence.replace(self.value, " "),):
             wanted = query_terms(known)
-            if sum(term in own for term in wanted) >= self.about_share * len(wanted):
+            if sum(term in own for term in wanted) >= share * len(wanted):
                 return True
         return False
 

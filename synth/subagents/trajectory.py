@@ -3,25 +3,20 @@
 Contract: `Loop.run` is a coroutine over requests: it yields what is to be asked of a model and is sent the outcomes, so
 that any number of questions go on side by side; with the oracle, the extractive summariser and the rules it yields
 nothing and is a pure function of (question, index, config). After `compress_after_steps` tool calls, once the last of
-them has opened a page, the history is replaced by one record and the loop goes on. Everything said is kept: the agent's
-contexts and what its sub-agents were shown and gave, each with its own verdict; where the question says which facts
-a page holds, a summary that misses one (`missed`) or answers without one (`invented`) is refused.
-
-`Measure` counts the tokens the agent reads: of each turn its whole context, as it was and as it would have been with
-whole pages and no compression, along the same way; and what the sub-agents read and wrote for that.
+them has opened a page (or after twice as many), the history is replaced by one record and the loop goes on. Everything
+said is kept: the agent's contexts and what its sub-agents were shown and gave, each with its own verdict; where the
+question says which facts a page holds, a summary that misses one (`missed`) or answers without one (`invented`) is
+refused.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from synth.cache import Request
 from synth.client import Outcome
-from synth.completion import Completion
 from synth.endpoint_set import Refused
 from synth.language import facts as language_facts
 from synth.prompts import prompt
@@ -38,6 +33,7 @@ from synth.subagents.compressor import (
 from synth.subagents.config import Part, SearchConfig
 from synth.subagents.environment import Call, Message, assistant, call_fault, rendered, search_result, tool_result
 from synth.subagents.index import Page, SearchIndex
+from synth.subagents.outcome import Sample, Trajectory, is_right, maker_of, spoken, thoughts_of
 from synth.subagents.questions import Question
 from synth.subagents.summariser import (
     Summary,
@@ -50,61 +46,8 @@ from synth.subagents.summariser import (
 from synth.subagents.wording import wording
 
 MOST_BAD_CALLS = 3
-BESIDE = 6  # characters of an answer for each value: commas, brackets, numbers of a list; ours
-GROUPING = re.compile(r"(?<=\d)[,.\u00a0\u202f ](?=\d{3}(?!\d))")
-MAKERS: Mapping[str, str] = {
-    "oracle": "seodang.search.oracle@1", "extractive": "seodang.search.extractive@1", "rules": "seodang.search.rules@1",
-}  # fmt: skip
+
 CountTokens = Callable[[str], int]
-
-
-@dataclass
-class Measure:
-    """Sums over a question, or over many."""
-
-    questions: int = 0
-    right: int = 0
-    turns: int = 0
-    steps: int = 0
-    compressions: int = 0
-    facts: int = 0  # that the questions need
-    facts_kept: int = 0  # that the agent's last context gives
-    facts_dropped: int = 0  # from records, because the tools did not give them
-    peak_tokens: int = 0  # longest context of a question; summed over questions
-    peak_tokens_plain: int = 0  # plain: whole pages, no compression
-    read_tokens: int = 0  # contexts of all turns
-    read_tokens_plain: int = 0
-    subagent_tokens: int = 0  # read and written by the sub-agents
-
-    def add(self, other: Measure) -> None:
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A conversation of one part, ready to be learnt from, or refused."""
-
-    part: Part
-    messages: Sequence[Message]
-    pages: Sequence[Page]  # whose text is in it
-    maker: str
-    requests: Sequence[tuple[Request, Outcome]] = ()
-    refusal: Refused | None = None
-    prompt: str = ""
-    prompt_hash: str = ""
-
-
-@dataclass
-class Trajectory:
-    """What became of a question."""
-
-    question: Question
-    samples: list[Sample] = field(default_factory=list[Sample])
-    failure: Refused | None = None
-    measure: Measure = field(default_factory=Measure)
-    answer: str = ""
-    faults: Counter[str] = field(default_factory=Counter[str])  # of facts dropped from records
 
 
 class Loop:
@@ -159,11 +102,7 @@ class Loop:
         self.made.measure.facts_kept = sum(self.context.told(fact) is not None for fact in self.question.facts)
         if failure is None:
             self.made.measure.right = 1
-        self.made.samples += [
-            sample if failure is None else Sample(sample.part, sample.messages, sample.pages, sample.maker,
-                                                  sample.requests, failure)
-            for sample in self.segments
-        ]  # fmt: skip
+        self.made.samples += [replace(sample, refusal=failure) for sample in self.segments]
         return self.made
 
     def _turn(self) -> Asking[Turn | Refused]:
@@ -195,10 +134,15 @@ class Loop:
             yield from self._called(turn.call)
         if self.made.measure.steps >= self.config.maximum_steps:
             return Refused("steps", f"no answer after {self.config.maximum_steps} steps")
-        due = 0 < self.config.compress_after_steps <= self.steps_since
-        if due and turn.call is not None and turn.call.name == "open" and not trouble:
+        if self._is_time_to_compress(turn.call if not trouble else None):
             return (yield from self._compress())
         return None
+
+    def _is_time_to_compress(self, last: Call | None) -> bool:
+        """After the steps, once a page was opened: a result list is looked at first. Twice as many are enough."""
+        limit = self.config.compress_after_steps
+        has_opened = last is not None and last.name == "open"
+        return 0 < limit <= self.steps_since and (has_opened or self.steps_since >= 2 * limit)
 
     def _say(self, message: Message, plain: str | None = None) -> None:
         """Put a message into the context; `plain` is its content without sub-agents."""
@@ -268,9 +212,10 @@ class Loop:
         if fact is None:
             return None
         is_told = made.answer is not None and fact.told(made.answer)
-        if fact.sentence in page.text and not is_told:
+        is_there = " ".join(fact.sentence.split()) in " ".join(page.text.split())
+        if is_there and not is_told:
             return Refused("missed", f"the page says: {fact.sentence}", made.json)
-        if fact.sentence not in page.text and made.answer is not None and not is_told:
+        if not is_there and made.answer is not None and not is_told:
             return Refused("invented", f"the page does not say: {asked}", made.json)
         return None
 
@@ -296,8 +241,8 @@ class Loop:
             return failure
         record, faulty = grounded(made, context.messages, context.record)
         for _, fault in faulty:
-            self.made.faults[fault] += 1
-        self.made.measure.facts_dropped += len(faulty)
+            name = f"dropped_{fault}"
+            setattr(self.made.measure, name, getattr(self.made.measure, name) + 1)
         refusal = self._bad_record(record, faulty)
         self._sub_agent("compressor", config.compressor, shown, made.json, pages, requests, refusal)
         self._close_segment()
@@ -337,9 +282,9 @@ class Loop:
         refusal: Refused | None,
     ) -> None:
         self.made.measure.subagent_tokens += sum(self.count(spoken(one)) for one in shown) + self.count(said)
-        messages = [*shown, assistant(_thoughts(requests), said)]
+        messages = [*shown, assistant(thoughts_of(requests), said)]
         template = prompt(f"search.{part}", self.language)
-        maker = _maker(played_by, requests)
+        maker = maker_of(played_by, requests)
         self.made.samples.append(
             Sample(part, messages, pages, maker, requests, refusal, template.identity, template.hash)
         )
@@ -348,7 +293,7 @@ class Loop:
         """The agent's context as it was, as one sample."""
         template = prompt("search.agent", self.language)
         messages = [*self.context.head, *self.context.messages]
-        maker = _maker(self.config.agent, self.asked)
+        maker = maker_of(self.config.agent, self.asked)
         self.segments.append(
             Sample(
                 "agent", messages, list(self.pages.values()), maker, self.asked, None, template.identity, template.hash
@@ -365,36 +310,6 @@ class Loop:
         if not is_right(self.made.answer, self.question.values):
             return Refused("wrong_answer", f"{self.made.answer}; right: {self.question.answer}", content)
         return None
-
-
-def is_right(answer: str, values: Sequence[str]) -> bool:
-    """Whether an answer is these values in this order and nothing to speak of beside them."""
-    if all(value.isdigit() for value in values):
-        return re.findall(r"\d+", GROUPING.sub("", answer)) == list(values)
-    position, lowered = 0, answer.casefold()
-    for value in values:
-        found = lowered.find(value.casefold(), position)
-        if found < 0:
-            return False
-        position = found + len(value)
-    return len(answer) - sum(map(len, values)) <= BESIDE * len(values)
-
-
-def spoken(message: Message) -> str:
-    """All the text of a message."""
-    calls = message.get("tool_calls") or ()
-    parts = [message.get("reasoning"), message.get("content"), *(f"{one['name']} {one['arguments']}" for one in calls)]
-    return "\n".join(part for part in parts if part)
-
-
-def _maker(played_by: str, requests: Sequence[tuple[Request, Outcome]]) -> str:
-    models = [outcome.model for _, outcome in requests if isinstance(outcome, Completion)]
-    return MAKERS.get(played_by) or (models[0] if models else "unknown")
-
-
-def _thoughts(requests: Sequence[tuple[Request, Outcome]]) -> str:
-    found = [outcome.reasoning for _, outcome in requests if isinstance(outcome, Completion)]
-    return found[0] if found else ""
 
 
 def drive(loops: Sequence[Loop], answer: Callable[[list[Request]], list[Outcome]]) -> list[Trajectory]:

@@ -31,8 +31,9 @@ from synth.subagents.environment import TOOLS
 from synth.subagents.index import SearchIndex
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.licenses import combined_license
+from synth.subagents.outcome import Measure, Sample, Trajectory, spoken
 from synth.subagents.questions import Question
-from synth.subagents.trajectory import Loop, Measure, Sample, Trajectory, drive, spoken
+from synth.subagents.trajectory import Loop, drive
 
 MEASURES = "search"
 DOMAIN = "search"

@@ -23,7 +23,7 @@ from synth.language import detect, leakage_pattern
 from synth.prompts import prompt
 from synth.subagents.config import SearchConfig
 from synth.subagents.index import Page, SearchIndex
-from synth.subagents.questions import LOOSE_SHARE, Draw, Fact, Question, numbered
+from synth.subagents.questions import Draw, Fact, Question, numbered
 from synth.subagents.terms import query_terms
 from synth.subagents.wording import wording
 
@@ -81,7 +81,8 @@ def fact_of(outcome: Outcome, page: Page, index: SearchIndex) -> Fact | Refused:
     terms = query_terms(question)
     rarest = sorted(terms, key=lambda term: (-index.weight(term), term))[: max(1, len(terms) // 2)]
     second = " ".join(term for term in terms if term in rarest)
-    return Fact("", answer, evidence, question, question, question, second, LOOSE_SHARE)
+    first = question.replace('"', " ")  # straight double quotes mean a phrase to the search
+    return Fact("", answer, evidence, question, question, first, second, (question, evidence.replace(answer, " ")))
 
 
 def written_question(drawn: Draw, facts: Sequence[Fact | Refused]) -> Question | Refused:

@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 import pytest
 from fault_server import FaultServer, running
+from search_set import indexed_task
 
 from pipeline.core.config import Config
 from pipeline.core.documents import document_id, table_from_rows, text_hash, write_documents
@@ -75,3 +76,9 @@ def make_task(tmp_path: Path) -> Callable[..., StepTask]:
         return StepTask(name, "f" * 64, config, inputs, tmp_path / name, tmp_path, paths or {})
 
     return make
+
+
+@pytest.fixture
+def indexed(library: Any, make_task: Callable[..., StepTask], tmp_path: Path) -> Callable[..., StepTask]:
+    """The index of a search set over the samples, and the task of the set."""
+    return lambda settings, **paths: indexed_task(settings, library, make_task, tmp_path, **paths)
