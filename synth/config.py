@@ -137,6 +137,8 @@ class ThinkingConfig(EndpointSetConfig):
 
     kind: Literal["thinking"]
     layout: Layout = "doc-then-thought"
+    # Languages of the thoughts, one of these other than the document's for each document; empty: the document's own.
+    thoughts_in: tuple[Language, ...] = ()
     temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
     top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
     max_tokens: int = Field(default=8192, ge=1)  # TPT section 3
