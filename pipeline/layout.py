@@ -49,7 +49,8 @@ from stages.tokenizer.sample import (
 from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
-from synth.config import VERSIONS, WORKS, EndpointSetConfig, SynthSet, endpoint_binding
+from synth.config import VERSIONS, WORKS, AskingConfig, SynthSet, endpoint_binding
+from synth.sourced import Deduplicate
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 3
@@ -205,12 +206,12 @@ class Layout:
         """The step that makes a synthetic set, and its decontamination when the file asks for one."""
         paths: dict[str, tuple[str, ...]] = {}
         content: dict[str, str] = {"set": name}
-        if isinstance(config, EndpointSetConfig):
+        if isinstance(config, AskingConfig):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
         kind = config.kind
         inputs = {"documents": SPLIT} if getattr(config, "from_", ()) else {}
-        deduplicate = getattr(config, "deduplicate", "none")
+        deduplicate: Deduplicate = getattr(config, "deduplicate", "none")
         if deduplicate != "none":  # what is made does not depend on it: another choice asks no endpoint again
             config = config.replaced(deduplicate="none")
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)

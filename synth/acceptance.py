@@ -26,6 +26,9 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "too_few_parts", "too_short", "too_long", "incomplete", "repetitive", "incompressible", "repeated", "unrelated",
     ),
     "crosslingual": ("structure", "length", "placeholders", "numbers", "language"),
+    "solutions": (
+        "duplicate", "no_answer", "finish", "leakage", "loop", "language", "wrong_answer", "wrong_step",
+    ),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "reasoning": ("no_answer", "wrong_answer", "wrong_step", "missing_steps", "evidence", "duplicate"),
 }  # fmt: skip

@@ -23,7 +23,7 @@ from pipeline.core.steps import StepTask
 from synth.cache import Replay, Request
 from synth.client import EndpointClient, Outcome, ask
 from synth.completion import Completion
-from synth.config import EndpointSetConfig, ReplayConfig, bound_endpoint
+from synth.config import AskingConfig, EndpointSetConfig, ReplayConfig, bound_endpoint
 from synth.judge import judge_request, judged_worth, verdict_of
 from synth.language import primary
 from synth.output import Facts, ShardWriter, merged_facts
@@ -189,7 +189,7 @@ class _Attempt:
 def make_samples(
     maker: Maker,
     rows: Sequence[Row],
-    config: EndpointSetConfig,
+    config: AskingConfig,
     model: str,
     answers: Replay | EndpointClient,
     writer: ShardWriter,
@@ -222,7 +222,7 @@ def _asked(requests: Sequence[Request], answers: Replay | EndpointClient) -> dic
 def _judge(
     maker: Maker,
     attempts: Sequence[_Attempt],
-    config: EndpointSetConfig,
+    config: AskingConfig,
     model: str,
     answers: Replay | EndpointClient,
     found: dict[str, Outcome],
@@ -272,7 +272,7 @@ def _write(
         made.text,
         bytes_in=bytes_in,
         extra={**_provenance(row, kept.requests, completions), **made.extra},
-        **{**_inherited(row), **made.columns, "parents": [row["id"]], "maker": completions[0].model},
+        **{**_inherited(row), "parents": [row["id"]], **made.columns, "maker": completions[0].model},
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.executors.work import load_work
 from pipeline.graph import Node, locked
 from pipeline.recipe import Opened, open_curriculum
 from synth.acceptance import FilterShare, acceptance
-from synth.config import EndpointSetConfig, ReplayConfig, bound_endpoint
+from synth.config import AskingConfig, ReplayConfig, bound_endpoint
 from synth.endpoint_set import RESPONSES, EndpointWork
 from synth.estimate import Estimate, estimate
 from synth.store import ResponseStore
@@ -50,7 +50,7 @@ def make_sets(
 def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json: bool) -> None:
     """Print what asking for one set, or all, would cost."""
     opened = open_curriculum(config, overrides)
-    nodes = [node for node in _nodes(opened, name) if isinstance(node.step.config, EndpointSetConfig)]
+    nodes = [node for node in _nodes(opened, name) if isinstance(node.step.config, AskingConfig)]
     if not nodes:
         where = name or "synth"
         raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
