@@ -31,6 +31,9 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "no_answer", "schema_invalid", "reference_fails", "ungrounded", "reset_inexact", "noop_passes",
         "perturbed_passes", "violation_passes", "leaked", "language", "duplicate", "judge",
     ),
+    "solutions": (
+        "duplicate", "no_answer", "finish", "leakage", "loop", "language", "wrong_answer", "wrong_step",
+    ),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
     "instructions": (
         "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",

@@ -40,6 +40,7 @@ class Thought:
     finish_reason: str
     document: str
     language: str
+    document_language: str = ""  # empty: the thought's
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def _overlap(thought: Thought, limits: ThoughtChecks) -> Failure | None:
     share = sum(count for item, count in own.items() if item in source) / max(1, own.total())
     if share > limits.maximum_copy_share:
         return Failure("copy", f"{share:.2f} of the thought stands in the document")
+    if thought.document_language not in ("", thought.language):
+        return None  # terms of two languages cannot be compared: what a thought is about is the judge's to tell
     terms = content_terms(thought.text, thought.language)
     shared = len(terms & content_terms(thought.document, thought.language)) / max(1, len(terms))
     if shared < limits.minimum_grounding * facts(thought.language).unrelated_share:

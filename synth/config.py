@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
@@ -139,6 +139,8 @@ class ThinkingConfig(EndpointSetConfig):
 
     kind: Literal["thinking"]
     layout: Layout = "doc-then-thought"
+    # Languages of the thoughts, one of these other than the document's for each document; empty: the document's own.
+    thoughts_in: tuple[Language, ...] = ()
     temperature: float = Field(default=0.6, ge=0, le=2)  # TPT section 3
     top_p: float = Field(default=0.9, gt=0, le=1)  # TPT section 3
     max_tokens: int = Field(default=8192, ge=1)  # TPT section 3
@@ -225,10 +227,9 @@ class CrossLingualConfig(SourcedConfig):
     length_band: float = Field(default=1.6, gt=1)  # factor around the expected length ratio of the two languages
 
 
-class ReasoningConfig(Config):
-    """Problems with worked solutions from our own parametric families, verified one by one."""
+class ProblemsConfig(Config):
+    """Fields of a set of problems from our own parametric families."""
 
-    kind: Literal["reasoning"]
     documents: int = Field(ge=1)
     families: tuple[FamilyName, ...] = Field(default=FAMILY_NAMES, min_length=1)
     languages: tuple[Language, ...] = Field(default=LANGUAGES, min_length=1)
@@ -242,7 +243,7 @@ class ReasoningConfig(Config):
     deduplicate: Deduplicate = "exact"  # over all shards; problems of one family are alike by design
 
     @model_validator(mode="after")
-    def _ranges_are_ordered(self) -> ReasoningConfig:
+    def _ranges_are_ordered(self) -> Self:
         if self.minimum_level > self.maximum_level:
             message = f"minimum_level {self.minimum_level} is above maximum_level {self.maximum_level}"
             raise ValueError(message)
@@ -254,6 +255,28 @@ class ReasoningConfig(Config):
             message = f"minimum_tokens {self.minimum_tokens} is above maximum_tokens {self.maximum_tokens}"
             raise ValueError(message)
         return self
+
+
+class ReasoningConfig(ProblemsConfig):
+    """Problems with our own worked solutions, verified one by one."""
+
+    kind: Literal["reasoning"]
+
+
+class SolutionsConfig(ProblemsConfig):
+    """The same problems solved by a model, kept when the verifier accepts an answer (`synth/solutions.py`)."""
+
+    kind: Literal["solutions"]
+    endpoint: str = "replay"  # a name under `endpoints:`
+    samples: int = Field(default=4, ge=1)  # asked of each problem; the first that is right is kept
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=8192, ge=1)
+
+    @property
+    def judge(self) -> JudgeConfig:
+        """Nobody: the verifier is the judge."""
+        return JudgeConfig()
 
 
 class ProgrammingConfig(Config):
@@ -284,6 +307,7 @@ SynthSet = Annotated[
     | CrossLingualConfig
     | LongConfig
     | ReasoningConfig
+    | SolutionsConfig
     | ProgrammingConfig
     | InstructionsConfig
     | IngestConfig
@@ -300,6 +324,7 @@ WORKS: Mapping[str, str] = {
     "crosslingual": "synth.crosslingual:WORK",
     "long": "synth.long.work:WORK",
     "reasoning": "synth.reasoning:WORK",
+    "solutions": "synth.solutions:WORK",
     "programming": "synth.programs:WORK",
     "instructions": "synth.instructions.work:WORK",
     "ingest": "synth.instructions.ingest:WORK",
@@ -309,12 +334,14 @@ WORKS: Mapping[str, str] = {
     "search": "synth.subagents.work:WORK",
 }
 VERSIONS: Mapping[str, int] = {
-    "thinking": 3, "translation": 2, "questions": 2, "crosslingual": 2, "long": 1, "reasoning": 2, "programming": 1,
-    "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
+    "thinking": 3, "translation": 2, "questions": 2, "crosslingual": 2, "long": 1, "reasoning": 2, "solutions": 1,
+    "programming": 1, "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
 
-Asking = AskingConfig | ToolsConfig | SearchConfig  # what a set's configuration is when it asks a model
+Asking = (
+    AskingConfig | SolutionsConfig | ToolsConfig | SearchConfig
+)  # what a set's configuration is when it asks a model
 
 
 def asks_endpoint(config: object) -> bool:

@@ -273,7 +273,7 @@ def _write(
         made.text,
         bytes_in=bytes_in,
         extra={**_provenance(row, kept.requests, completions), **made.extra},
-        **{**_inherited(row), **made.columns, "parents": parents, "maker": completions[0].model},
+        **{**_inherited(row), "parents": parents, **made.columns, "maker": completions[0].model},
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
 from pipeline.core.verify.math import Verdict, verify_solution
 from pipeline.core.verify.oracles import ORACLES
-from synth.config import ReasoningConfig
+from synth.config import ProblemsConfig, ReasoningConfig
 from synth.families import FAMILIES
 from synth.families.base import Family, Size, Worked, phrases
 from synth.language import facts
@@ -48,7 +48,7 @@ class Sample:
         return self.worked.text(phrases(self.language, self.family.name).answer_label)
 
 
-def make_sample(config: ReasoningConfig, index: int) -> Sample:
+def make_sample(config: ProblemsConfig, index: int) -> Sample:
     """Sample number `index` of the set."""
     dice = Random(derive_seed("reasoning", config.seed, index))
     family = FAMILIES[config.families[dice.randrange(len(config.families))]]
@@ -60,7 +60,7 @@ def make_sample(config: ReasoningConfig, index: int) -> Sample:
     return Sample(family, language, level, parameters, family.work(parameters, phrases(language, family.name)))
 
 
-def _level(dice: Random, config: ReasoningConfig) -> int:
+def _level(dice: Random, config: ProblemsConfig) -> int:
     if not config.level_weights:
         return dice.randint(config.minimum_level, config.maximum_level)
     place = dice.randrange(sum(config.level_weights))

@@ -8,6 +8,10 @@ model reads the passages with the densest reasoning (`long_documents: passages`)
 `thought-then-doc`   thought, then document
 `interleaved`        before each passage of whole paragraphs the thoughts that lead to it (as in BoLT, arXiv 2503.18866)
 
+With `thoughts_in` the thoughts are in another language than the document: the prompt is that language's, so that its
+ways of reasoning meet knowledge written in others. Such samples have the language `mul`; terms of two languages cannot
+be compared, so grounding is not checked.
+
 Cost: the endpoint's; ours is about 5 milliseconds a document.
 """
 
@@ -15,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import Failure, Thought, check_thought
 from synth.client import Outcome
 from synth.completion import Completion, ContentError
 from synth.config import ThinkingConfig
+from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.language import primary
 from synth.passages import JOINT, chosen, passages
@@ -86,13 +92,15 @@ def joined(text: str, thoughts: Sequence[str], config: ThinkingConfig) -> str:
     return woven(parts_of(text, thoughts, config), JOINT)[0]
 
 
-def judged(text: str, language: str, outcomes: Sequence[Outcome], config: ThinkingConfig) -> Failure | None:
-    """The first failure among a document's answers."""
+def judged(
+    text: str, language: str, outcomes: Sequence[Outcome], config: ThinkingConfig, document_language: str = ""
+) -> Failure | None:
+    """The first failure among a document's answers, thoughts in `language`."""
     read = JOINT.join(filter(None, asked_about(text, config)))
     for outcome in outcomes:
         if isinstance(outcome, ContentError):
             return Failure("no_answer", str(outcome))
-        thought = Thought(outcome.thought, outcome.finish_reason, read, language)
+        thought = Thought(outcome.thought, outcome.finish_reason, read, language, document_language)
         limits = config.checks
         if config.layout == "interleaved":  # a thought on a passage is short beside the whole document
             limits = limits.replaced(minimum_length_ratio=0.0)
@@ -108,7 +116,10 @@ class ThinkingMaker:
     kind = "thinking"
 
     def targets(self, identity: str, language: str, config: ThinkingConfig) -> Sequence[str]:
-        return ("",)
+        """The language of the thoughts, in a seeded order of the document's own."""
+        others = [one for one in config.thoughts_in if one != language]
+        ordered = sorted(others, key=lambda one: derive_seed("thoughts", config.seed, identity, one))
+        return ordered[:1] or ("",)
 
     def length_share(self, source: str, target: str) -> float:
         """The document and a thought of about three times its length (TPT)."""
@@ -120,7 +131,7 @@ class ThinkingMaker:
         return Refused("document_too_long", f"{length} characters") if too_long else None
 
     def requests(self, row: Row, config: ThinkingConfig, model: str, sample: int) -> list[Request]:
-        return requests_for(row["text"], primary(row["lang"]), config, model, _document_name(row), sample)
+        return requests_for(row["text"], _thought_language(row), config, model, _document_name(row), sample)
 
     def further(
         self, row: Row, config: ThinkingConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
@@ -131,11 +142,19 @@ class ThinkingMaker:
         self, row: Row, config: ThinkingConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]
     ) -> Made | Refused:
         thoughts = [one.thought for one in outcomes if isinstance(one, Completion)]
-        failure = judged(row["text"], primary(row["lang"]), outcomes, config)
+        failure = judged(row["text"], _thought_language(row), outcomes, config, primary(row["lang"]))
         if failure is not None:
             return Refused(failure.check, failure.detail, JOINT.join(thoughts))
         made, written = woven(parts_of(row["text"], thoughts, config), JOINT)
-        return Made(made, {}, {"layout": config.layout, WRITTEN: written})
+        extra = {"layout": config.layout, WRITTEN: written}
+        if not row["target"]:
+            return Made(made, {}, extra)
+        languages = [primary(row["lang"]), row["target"]]
+        return Made(made, {"lang": MULTILINGUAL, "lang_score": None}, {**extra, "languages": languages})
+
+
+def _thought_language(row: Row) -> str:
+    return row["target"] or primary(row["lang"])
 
 
 def _document_name(row: Row) -> str:

@@ -30,7 +30,7 @@ from pipeline.core.steps import StepTask
 from synth.language import facts as language_facts
 from synth.language import primary
 from synth.long.config import LongConfig
-from synth.long.naming import UNIT, Facts, group_of, name_of, number_of
+from synth.long.naming import UNIT, Facts, alone, group_of, name_of, number_of
 from synth.selection import check_patterns
 
 COLUMNS = ("id", "source", "lang", "domain", "url", "title", "date", "parents", "license", "extra", "text")
@@ -153,7 +153,10 @@ def _parts(number: int, path: Path, config: LongConfig, sources: set[str]) -> It
         wanted = any(fnmatchcase(entry["source"], pattern) for pattern in config.from_)
         if wanted and (not config.domains or entry["domain"] in config.domains):
             facts = _facts(entry)
-            yield group_of(facts, config), _part(number, row, entry, facts, config, characters[row], sizes[row])
+            name = group_of(facts, config)
+            # A document that belongs to nothing is no part, whatever numbers its record has.
+            place = None if name == alone(facts) else number_of(facts, config)
+            yield name, _part(number, row, entry, facts, config, place, characters[row], sizes[row])
 
 
 def _facts(entry: Mapping[str, Any]) -> Facts:
@@ -164,14 +167,21 @@ def _facts(entry: Mapping[str, Any]) -> Facts:
 
 
 def _part(
-    file: int, row: int, entry: Mapping[str, Any], facts: Facts, config: LongConfig, characters: int, size: int
+    file: int,
+    row: int,
+    entry: Mapping[str, Any],
+    facts: Facts,
+    config: LongConfig,
+    place: tuple[int, ...] | None,
+    characters: int,
+    size: int,
 ) -> Part:
     def first(keys: Sequence[str]) -> str:
         return next((str(facts.extra[key]) for key in keys if facts.extra.get(key) not in (None, "")), "")
 
     return Part(
         file, row, facts.id, facts.source, facts.language, entry["domain"] or "", entry["license"] or "",
-        name_of(facts, config), facts.title, facts.date, number_of(facts, config), first(OWN_KEYS),
+        name_of(facts, config), facts.title, facts.date, place, first(OWN_KEYS),
         first(PARENT_KEYS), characters, size,
     )  # fmt: skip
 

@@ -112,6 +112,11 @@ def _first(facts: Facts, names: Sequence[str]) -> list[Any]:
     return _values(facts, [f"extra.{name}" for name in names])[:1]
 
 
+def alone(facts: Facts) -> str:
+    """The name of the group of a document that belongs to no other."""
+    return UNIT.join((facts.source, facts.id))
+
+
 def _alone(facts: Facts) -> str:
     return facts.id
 

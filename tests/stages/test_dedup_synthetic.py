@@ -26,8 +26,10 @@ from pipeline.core.steps import Step
 from pipeline.core.written import WRITTEN, woven, written_text
 from pipeline.executors import LocalExecutor
 from pipeline.graph import Graph, Silent
+from pipeline.recipe import open_curriculum
 from stages.dedup.synthetic import Method, set_parts
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["lock", "water", "gate", "boat", "keeper", "rope", "ladder", "stone", "river", "mill", "wheel", "barge"]
 
 
@@ -126,3 +128,16 @@ def test_parts_of_a_set_have_names_of_their_own() -> None:
             "distinct.minhash",
         ]  # fmt: skip
     assert pytest.approx(0.65) == set_parts("x", "minhash")[1].config.model_dump()["minimum_similarity"]
+
+
+def test_the_choice_of_copies_makes_no_sample_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    by_choice = {}
+    for choice in ("none", "exact", "minhash"):
+        overrides = [f"store={tmp_path}", f"synth.reason.deduplicate={choice}"]
+        graph = open_curriculum(Path("tests/golden.yaml"), overrides).graph
+        by_choice[choice] = graph.node("synth.reason").fingerprint
+        assert ("distinct.reason" in graph.nodes) is (choice != "none")
+        before = graph.node("guard.reason").step.inputs["documents"]
+        assert before == ("synth.reason" if choice == "none" else "distinct.reason")
+    assert len(set(by_choice.values())) == 1

@@ -91,6 +91,11 @@ def test_a_book_with_a_missing_chapter_is_dropped_or_kept_with_a_note(make_task:
     assert json.loads(book["extra"])["missing"] == 1
 
 
+def test_a_whole_book_with_a_number_in_its_record_is_no_part(make_task: Make) -> None:
+    (book,), dropped, _ = made(make_task("synth.long", config("books"), [[row("a", prose(1), extra={"index": 57})]]))
+    assert (book["text"], dropped) == (prose(1), [])
+
+
 def test_pieces_of_a_text_too_large_to_be_read_whole_come_together_again(make_task: Make) -> None:
     pieces = [row(f"p{n}", prose(n), parents=["whole"], extra={"piece": n}) for n in (2, 0, 1)]
     (book,), _, _ = made(make_task("synth.long", config("books"), [pieces]))

@@ -12,9 +12,10 @@ import pytest
 from pipeline.core.documents import read_documents, read_dropped
 from pipeline.core.errors import ConfigError, InputError, UserError
 from pipeline.core.steps import StepTask
-from synth.config import LANGUAGES, ReplayConfig, ThinkingConfig, endpoint_binding
+from pipeline.core.written import woven
+from synth.config import LANGUAGES, Layout, ReplayConfig, ThinkingConfig, endpoint_binding
 from synth.prompts import prompt
-from synth.thinking import WORK, joined, passages, requests_for
+from synth.thinking import WORK, joined, parts_of, passages, requests_for
 
 MODEL = "recorded-writer"
 
@@ -230,3 +231,40 @@ def test_the_content_of_the_recording_is_identity_its_place_is_not(library: Any,
     assert contents[0] == contents[1]
     copy.write_bytes(original.read_bytes() + b'{"key": "more", "response": {}}\n')
     assert endpoint_binding("think", config(), {"replay": ReplayConfig(responses=str(copy))})[1] != contents[0]
+
+
+def test_thoughts_in_another_language_than_the_document(
+    library: Any, make_task: Callable[..., StepTask], tmp_path: Path
+) -> None:
+    """A German document with a Korean thought stays; with a German thought where Korean was asked for, it goes."""
+    row = library.row("de", "parallel-water-cycle")
+    settings = config(thoughts_in=("ko", "de"))
+    slug = next(slug for language, slug in library.recorded() if language == "ko")
+    german = next(slug for language, slug in library.recorded() if language == "de")
+    for thought, dropped in (("ko", {}), ("de", {"thinking.language": 1})):
+        text = library.thought(thought, slug if thought == "ko" else german)
+        requests = requests_for(row["text"], "ko", settings, MODEL)
+        assert requests[0].messages == prompt("thinking.document", "ko").messages(document=row["text"])
+        message = {"role": "assistant", "content": f"<think>{text}</think>ok"}
+        body = {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}], "usage": {}}
+        answers = tmp_path / f"{thought}.jsonl"
+        answers.write_text(json.dumps(requests[0].row(body)) + "\n")
+        task = make_task(f"synth.{thought}", settings, [[row]], bound(answers))
+        assert WORK.make_shard(task, 0).dropped == dropped
+        made = [one for table in read_documents(task.folder) for one in table.to_pylist()]
+        assert [one["lang"] for one in made] == ([] if dropped else ["mul"])
+        for one in made:
+            extra = json.loads(one["extra"])
+            assert extra["languages"] == ["de", "ko"]
+            assert [one["text"][start:end] for start, end in extra["written"]] == [text]
+
+
+def test_a_sample_tells_what_its_maker_wrote(library: Any) -> None:
+    text = library.text("en", "parallel-water-cycle")
+    layouts: tuple[Layout, ...] = ("doc-then-thought", "thought-then-doc", "interleaved")
+    for layout in layouts:
+        settings = config(layout=layout, passage_characters=300)
+        thoughts = [f"Thought {number}." for number in range(len(requests_for(text, "en", settings, MODEL)))]
+        made, spans = woven(parts_of(text, thoughts, settings), "\n\n")
+        assert made == joined(text, thoughts, settings)
+        assert [made[start:end] for start, end in spans] == thoughts
