@@ -212,6 +212,7 @@ class AnswersConfig(ExerciseConfig, AskingConfig):
     max_tokens: int = Field(default=8192, ge=1)
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=1000, ge=1)
+    deduplicate: Deduplicate = "exact"
 
 
 class CrossLingualConfig(SourcedConfig):

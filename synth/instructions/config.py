@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.config import Config
 from pipeline.core.languages import LANGUAGES, Language
+from synth.sourced import Deduplicate
 
 TaskDomain = Literal["mathematics", "code", "logic", "long-context", "instruction-following", "korean"]
 TASK_DOMAINS: tuple[TaskDomain, ...] = (
@@ -65,6 +66,7 @@ class InstructionsConfig(ExerciseConfig):
     forms: FormShares = FormShares()
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=2000, ge=1)
+    deduplicate: Deduplicate = "exact"  # over all shards; exercises of one kind are alike by design
 
     @field_validator("from_", mode="before")
     @classmethod

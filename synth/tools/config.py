@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.core.config import Config
 from pipeline.core.languages import LANGUAGES, Language
-from synth.sourced import JudgeConfig
+from synth.sourced import Deduplicate, JudgeConfig
 
 DomainName = Literal["library", "clinic", "warehouse", "trains", "cards", "home", "meetings", "restaurant"]
 DOMAIN_NAMES: tuple[DomainName, ...] = (
@@ -27,6 +27,7 @@ class ToolsConfig(Config):
     reasoning_permille: int = Field(default=800, ge=0, le=1000)  # transcripts that show the assistant's thoughts; ours
     seed: int = Field(default=0, ge=0)
     documents_per_shard: int = Field(default=500, ge=1)
+    deduplicate: Deduplicate = "exact"  # over all shards
     endpoint: str = ""  # a name under `endpoints:`, for `source: endpoint` and for the judge; empty: none
     samples: int = Field(default=1, ge=1)  # asked of each scenario; the first that passes is kept
     temperature: float = Field(default=0.8, ge=0, le=2)  # scenarios want variety; ours
