@@ -50,7 +50,7 @@ from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, EndpointSetConfig, SynthSet, endpoint_binding
 
 CLEAN_WORK = "stages.clean:WORK"
-CLEAN_VERSION = 3
+CLEAN_VERSION = 4
 SPLIT = "split"
 TOKENIZER = "tokenizer"
 SAMPLING = "stages.tokenizer.sample"
