@@ -55,7 +55,7 @@ from synth.sourced import Deduplicate
 from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
 
 CLEAN_WORK = "stages.clean:WORK"
-CLEAN_VERSION = 3
+CLEAN_VERSION = 4
 SPLIT = "split"
 TOKENIZER = "tokenizer"
 SAMPLING = "stages.tokenizer.sample"

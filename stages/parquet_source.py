@@ -78,7 +78,7 @@ def parquet_documents(
             if _starts_in(metadata, part):
                 row = first
                 if size := _unread_bytes(metadata, read):
-                    quarantine("too_large", f"{name}:{row}", _too_large(size, read))
+                    quarantine("too_large", f"{name}:{row}", _unread(size, read))
                     first += metadata.num_rows
                     continue
                 try:
@@ -96,6 +96,13 @@ def _unread_bytes(group: pq.RowGroupMetaData, read: ReadConfig) -> int:
     columns = [group.column(number) for number in range(group.num_columns)] if group.num_rows == 1 else []
     size = next((one.total_uncompressed_size for one in columns if one.path_in_schema == read.text_key), 0)
     return size if size > UNREAD_TIMES * read.maximum_document_bytes else 0
+
+
+def _unread(size: int, read: ReadConfig) -> str:
+    return (
+        f"{size} bytes, `maximum_document_bytes` is {read.maximum_document_bytes}: a text of more than {UNREAD_TIMES} "
+        f"times that is not read; {-(-size // UNREAD_TIMES)} would read it"
+    )
 
 
 def _too_large(size: int, read: ReadConfig) -> str:
