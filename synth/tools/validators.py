@@ -36,7 +36,7 @@ from synth.tools.environment import (
     mentions,
     replayed,
     state_hash,
-)  # fmt: skip
+)
 from synth.tools.scenario import Scenario
 
 OTHERS_TRIED = 3  # values from the same column put in place of an argument's

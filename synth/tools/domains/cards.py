@@ -29,7 +29,7 @@ from synth.tools.domain import (
     move,
     record,
     verify_tool,
-)  # fmt: skip
+)
 from synth.tools.environment import Order, State, Tool, ToolError
 
 REASON, DELIVERY = choice("lost", "stolen"), choice("standard", "express")

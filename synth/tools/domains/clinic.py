@@ -29,7 +29,7 @@ from synth.tools.domain import (
     move,
     record,
     verify_tool,
-)  # fmt: skip
+)
 from synth.tools.environment import Order, State, Tool, ToolError
 
 HALF_HOURS = range(16, 34)  # of a day, from 8:00 to 16:30

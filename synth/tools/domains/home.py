@@ -26,7 +26,7 @@ from synth.tools.domain import (
     forbid,
     move,
     record,
-)  # fmt: skip
+)
 from synth.tools.environment import Call, State, Tool, ToolError
 
 LOUD = ("vacuum", "washer")

@@ -25,7 +25,7 @@ from synth.tools.domain import (
     move,
     record,
     verify_tool,
-)  # fmt: skip
+)
 from synth.tools.environment import Order, State, Tool, ToolError
 
 TABLES = {

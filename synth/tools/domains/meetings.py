@@ -26,7 +26,7 @@ from synth.tools.domain import (
     listed,
     move,
     record,
-)  # fmt: skip
+)
 from synth.tools.environment import State, Tool, ToolError
 
 HOURS = range(9, 17)

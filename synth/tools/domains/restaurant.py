@@ -24,7 +24,7 @@ from synth.tools.domain import (
     forbid,
     move,
     record,
-)  # fmt: skip
+)
 from synth.tools.environment import State, Tool, ToolError
 
 ALLERGENS = ("nuts", "milk", "egg", "fish", "gluten", "soy")

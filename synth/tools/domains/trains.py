@@ -30,7 +30,7 @@ from synth.tools.domain import (
     move,
     record,
     verify_tool,
-)  # fmt: skip
+)
 from synth.tools.environment import Order, State, Tool, ToolError
 
 PERCENT = {"type": "integer", "minimum": 0, "maximum": 100}
