@@ -5,7 +5,7 @@ Samples are documents with `messages`: of the main agent one a context (what sta
 sub-agent one a call; the agent's declare their tools in `extra.tools`. Parents are the documents whose text is in the
 sample, the licence is all of theirs. A question that is not answered rightly drops its contexts with the reason
 `search.CHECK`; sub-agents' samples are judged one by one (`search.PART_CHECK`). The record's facts hold the tokens the
-agent read, with and without sub-agents (estimated), and the facts kept. Cost: without a model 40-100 ms a question.
+agent read, with and without sub-agents (estimated), and the facts kept. Cost: without a model 40-120 ms a question.
 """
 
 from __future__ import annotations
