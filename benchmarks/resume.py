@@ -43,7 +43,7 @@ from pipeline.core.plans import (
 from pipeline.core.rng import Permutation
 from pipeline.core.shards import SUM_BYTES
 
-NAME = "resume"
+NAME = "plan"  # the benchmark that it is part of
 CONTEXT = 8192
 PIECES = 8  # a row
 BATCH_ROWS = 512  # of a global batch: 4 million tokens
@@ -67,7 +67,7 @@ LOADS: dict[SizeName, Load] = {
 }
 
 
-def run(settings: Settings) -> Iterator[Found]:
+def resuming(settings: Settings) -> Iterator[Found]:
     """Seconds and memory."""
     load = LOADS[settings.size]
     with tempfile.TemporaryDirectory() as folder:
@@ -77,12 +77,12 @@ def run(settings: Settings) -> Iterator[Found]:
         where = f"{load.rows:,} rows, {load.shards:,} shards, sparse files"
         seconds = [first_batch(store, position) for position in positions]
         yield Comparison(
-            NAME, "to the first batch", "s", Spread.of(seconds), Spread.of([LIMIT_SECONDS]), "1 s", where,
+            NAME, "resuming, to the first batch", "s", Spread.of(seconds), Spread.of([LIMIT_SECONDS]), "1 s", where,
             notes={"positions": positions, "seconds": seconds},
         )  # fmt: skip
         yield Comparison(
             NAME,
-            f"memory after {len(positions)} batches",
+            f"resuming, memory after {len(positions)} batches",
             "MiB",
             peak_memory(loading, str(store), positions),
             Spread.of([load.rows * 8 / 2**20]),
