@@ -9,6 +9,7 @@ Shapes in comments: N tokens of a micro-batch in one process, C width, V vocabul
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -145,7 +146,7 @@ def _grids(config: ModelConfig, phase: PhaseConfig, grid: ParallelConfig) -> Ite
     data, contexts = grid.data, grid.context
     while data % 2 == 0 and phase.context_tokens % (2 * contexts * config.window_tokens) == 0:
         data, contexts = data // 2, 2 * contexts
-        yield ParallelConfig(data=data, expert=min(grid.expert, _most_shares(config, data)), context=contexts)
+        yield ParallelConfig(data=data, expert=math.gcd(data, grid.expert), context=contexts)
 
 
 def _most_shares(config: ModelConfig, data: int) -> int:
