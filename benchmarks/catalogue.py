@@ -187,6 +187,12 @@ BENCHMARKS: dict[str, Entry] = {
             ("full logits",),
         ),
         Entry(
+            "float8-gap",
+            "benchmarks.float8_gap:run",
+            "loss of a training in eight bits, over seeds",
+            ("the same training in bfloat16",),
+        ),
+        Entry(
             "drafting",
             "benchmarks.drafting:run",
             "generation with drafts of the model's own MTP module",

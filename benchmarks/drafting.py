@@ -9,35 +9,28 @@ nothing about a real one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from benchmarks.byte_training import byte_rows, new_model, train
 from benchmarks.inputs import documents
 from benchmarks.measure import interleaved
 from benchmarks.result import Comparison, Found, Spread
 from benchmarks.settings import Settings, SizeName
-from pipeline.core.chat import RESERVED_IDS
 from pipeline.core.tokenizer import Tokenizer
 from trainer.architecture import ModelConfig, count_parameters
-from trainer.config import OptimizerConfig
 from trainer.drafting import generate_drafting
 from trainer.generate import Continuation, generate
-from trainer.losses import compute_losses
-from trainer.model.model import MoEModel, build_model
-from trainer.optim import build_optimizer
+from trainer.model.model import MoEModel
 from trainer.phase import load_model
 from trainer.presets import PRESETS
 from trainer.sampling import SamplingConfig
 
 NAME = "drafting"
-BYTES = 256
-ROW_TOKENS = 256
-ROWS = 8
-LEARNING_RATE = 3e-3
 DRAFTS = (1, 2, 3)
 TOKENIZER = "tokenizer.json"
 
@@ -149,21 +142,10 @@ def most_frequent(token_ids: np.ndarray, vocabulary_size: int) -> list[int]:
 def _trained(load: Load) -> tuple[MoEModel, list[list[int]], list[int], str]:
     """A tiny byte-level model after a few steps, beginnings of rows it was not trained on, and frequent bytes."""
     corpus = documents(load.text_bytes, ["en"])
-    data = "\n\n".join(corpus.texts).encode("utf-8")
-    rows_RT = np.frombuffer(data, np.uint8)[: len(data) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
-    rows_RT = rows_RT.astype(np.int64) + RESERVED_IDS
+    rows_RT = byte_rows(corpus)
     held_out, rows_RT = rows_RT[: load.prompts], rows_RT[load.prompts :]
-    model = build_model(PRESETS["tiny"], RESERVED_IDS + BYTES, seed=0).train()
-    optimizer = build_optimizer(model, OptimizerConfig())
-    optimizer.set_learning_rate(LEARNING_RATE)
-    for step in range(load.training_steps):
-        token_ids_BT = torch.from_numpy(rows_RT[np.arange(step * ROWS, (step + 1) * ROWS) % rows_RT.shape[0]])
-        document_ids_BT = torch.zeros_like(token_ids_BT, dtype=torch.int32)
-        optimizer.zero_grad()
-        compute_losses(
-            model, token_ids_BT, document_ids_BT, torch.ones_like(token_ids_BT, dtype=torch.bool)
-        ).total.backward()
-        optimizer.step()
+    model = new_model(PRESETS["tiny"], seed=0)
+    deque(train(model, rows_RT, load.training_steps), maxlen=0)
     prompts = [row[: load.prompt_tokens].tolist() for row in held_out]
     frequent = most_frequent(rows_RT.ravel(), model.vocabulary_size)
     return model, prompts, frequent, f"tiny model after {load.training_steps} steps on bytes; {corpus.label}"

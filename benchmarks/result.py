@@ -16,6 +16,7 @@ UNITS: dict[str, Better] = {
     "s": "less",  # CPU seconds
     "MiB": "less",
     "tokens": "less",  # read
+    "nats": "less",  # of a loss, a token
     "exponent": "less",  # of time in length: 1 is linear, 2 quadratic
     "MB/s": "more",
     "bytes/token": "more",
