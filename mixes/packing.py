@@ -19,26 +19,28 @@ from numba import njit
 WORD = 64
 
 
+# Index of the lowest set bit by multiplication (Leiserson, Prokop and Randall 1998, "Using de Bruijn sequences to index
+# a 1 in a computer word"): the top six bits of lowest bit x DE_BRUIJN tell which it is.
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+BIT_INDEX = np.argsort([((1 << bit) * int(DE_BRUIJN) & (1 << 64) - 1) >> 58 for bit in range(64)]).astype(np.uint8)
+
+
 @njit(cache=True, nogil=True)
 def _lowest_bit(word: np.uint64) -> int:
     """Index of the lowest set bit of a word that is not zero."""
-    index = 0
-    for width in (32, 16, 8, 4, 2, 1):
-        if word & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)) == np.uint64(0):
-            index += width
-            word >>= np.uint64(width)
-    return index
+    lowest = word & (~word + np.uint64(1))
+    return int(BIT_INDEX[(lowest * DE_BRUIJN) >> np.uint64(58)])
 
 
 @njit(cache=True, nogil=True)
 def _longest_first(lengths_P: np.ndarray, row_tokens: int) -> np.ndarray:
     """Stable counting sort: indices of the pieces by falling length."""
-    next_place = np.zeros(row_tokens + 2, np.int64)
+    next_place = np.zeros(row_tokens + 2, np.int32)
     for length in lengths_P:
         next_place[row_tokens - length + 1] += 1
     for i in range(1, row_tokens + 2):
         next_place[i] += next_place[i - 1]
-    order_P = np.empty(lengths_P.shape[0], np.int64)
+    order_P = np.empty(lengths_P.shape[0], np.int32)
     for i in range(lengths_P.shape[0]):
         key = row_tokens - lengths_P[i]
         order_P[next_place[key]] = i
@@ -88,8 +90,9 @@ def exclude(words: np.ndarray, level_start: np.ndarray, member: int) -> None:
 def _best_fit(lengths_P: np.ndarray, row_tokens: int, level_start: np.ndarray) -> tuple[np.ndarray, int]:
     count = lengths_P.shape[0]
     words = np.zeros(level_start[-1], np.uint64)  # which amounts of free room some row has
-    first_row = np.full(row_tokens + 1, -1, np.int64)  # by free room: the row last put there
-    next_row = np.full(count, -1, np.int64)  # of the same free room
+    # Half as wide as the result: what is looked up at random should stay in the processor's cache.
+    first_row = np.full(row_tokens + 1, -1, np.int32)  # by free room: the row last put there
+    next_row = np.full(count, -1, np.int32)  # of the same free room
     row_of_P = np.empty(count, np.int64)
     rows = 0
     for piece in _longest_first(lengths_P, row_tokens):
@@ -135,6 +138,7 @@ def pack(lengths_P: np.ndarray, row_tokens: int) -> tuple[np.ndarray, int]:
     """
     if lengths_P.shape[0] == 0:
         return np.empty(0, np.int64), 0
+    assert lengths_P.shape[0] <= np.iinfo(np.int32).max, "more pieces than a window may hold"
     assert int(lengths_P.min()) >= 1, "a piece has no tokens"
     assert int(lengths_P.max()) <= row_tokens, f"a piece of {int(lengths_P.max())} tokens in rows of {row_tokens}"
     row_of_P, rows = _best_fit(np.ascontiguousarray(lengths_P, np.int64), row_tokens, levels(row_tokens))
