@@ -11,19 +11,19 @@ from synth.sourced import Deduplicate
 
 GymFamily = Literal[
     "ab", "base_conversion", "basic_arithmetic", "bf", "binary_alternation", "binary_matrix", "bitwise_arithmetic",
-    "chain_sum", "circuit_logic", "count_bits", "count_primes", "countdown", "course_schedule", "dice", "game_of_life",
-    "gcd", "gsm_symbolic", "jugs", "kakurasu", "largest_island", "lcm", "manipulate_matrix", "maze", "mini_sudoku",
+    "chain_sum", "circuit_logic", "count_bits", "count_primes", "countdown", "course_schedule", "dice",
+    "game_of_life", "gcd", "gsm_symbolic", "jugs", "kakurasu", "largest_island", "lcm", "maze", "mini_sudoku",
     "number_filtering", "number_sorting", "palindrome_generation", "path_star", "products", "rotate_matrix",
-    "rotten_oranges", "shortest_path", "simple_equations", "spiral_matrix", "string_insertion", "string_manipulation",
-    "string_splitting", "string_synthesis", "sudoku", "tower_of_hanoi",
+    "rotten_oranges", "shortest_path", "simple_equations", "spiral_matrix", "string_insertion", "string_splitting",
+    "string_synthesis", "sudoku", "tower_of_hanoi",
 ]  # fmt: skip
 GYM_FAMILIES: tuple[GymFamily, ...] = (
     "ab", "base_conversion", "basic_arithmetic", "bf", "binary_alternation", "binary_matrix", "bitwise_arithmetic",
-    "chain_sum", "circuit_logic", "count_bits", "count_primes", "countdown", "course_schedule", "dice", "game_of_life",
-    "gcd", "gsm_symbolic", "jugs", "kakurasu", "largest_island", "lcm", "manipulate_matrix", "maze", "mini_sudoku",
+    "chain_sum", "circuit_logic", "count_bits", "count_primes", "countdown", "course_schedule", "dice",
+    "game_of_life", "gcd", "gsm_symbolic", "jugs", "kakurasu", "largest_island", "lcm", "maze", "mini_sudoku",
     "number_filtering", "number_sorting", "palindrome_generation", "path_star", "products", "rotate_matrix",
-    "rotten_oranges", "shortest_path", "simple_equations", "spiral_matrix", "string_insertion", "string_manipulation",
-    "string_splitting", "string_synthesis", "sudoku", "tower_of_hanoi",
+    "rotten_oranges", "shortest_path", "simple_equations", "spiral_matrix", "string_insertion", "string_splitting",
+    "string_synthesis", "sudoku", "tower_of_hanoi",
 )  # fmt: skip
 
 

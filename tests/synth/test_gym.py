@@ -18,6 +18,7 @@ from pipeline.core.documents import read_documents, read_dropped
 from pipeline.core.errors import UserError
 from pipeline.core.steps import StepTask
 from pipeline.core.verify.arithmetic import stated
+from pipeline.recipe import open_curriculum
 from synth.acceptance import FILTERS
 from synth.gym import library, work
 from synth.gym.config import GYM_FAMILIES, GymConfig, GymFamily
@@ -27,6 +28,7 @@ from synth.gym.work import LOGIC, MATHEMATICS, WORK, draw, fault, score_of, wron
 
 pytest.importorskip("reasoning_gym", reason="the optional package reasoning-gym is not installed")
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK: tuple[GymFamily, ...] = tuple(name for name in GYM_FAMILIES if name not in ("countdown", "sudoku"))
 
 
@@ -42,7 +44,7 @@ def made(task: StepTask) -> list[dict[str, Any]]:
 
 def test_the_list_of_families_is_the_configurations() -> None:
     assert get_args(GymFamily) == GYM_FAMILIES
-    assert len(set(GYM_FAMILIES)) == len(GYM_FAMILIES) == 40
+    assert len(set(GYM_FAMILIES)) == len(GYM_FAMILIES) == 38
     assert set(GYM_FAMILIES) >= MATHEMATICS | LOGIC | set(WAYS)
     assert not MATHEMATICS & LOGIC
     with pytest.raises(ValidationError, match="gsm_symbolic"):
@@ -176,7 +178,7 @@ def test_another_process_with_another_hash_seed_draws_the_same() -> None:
     """In the opposite order, too: no entry depends on the ones before it."""
     config = settings(200)
     ours = [json.loads(json.dumps(draw(config, index), sort_keys=True)) for index in range(200)]
-    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
         [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
@@ -188,6 +190,19 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     for family in QUICK:
         fault(family, entry_of(family, 11))
     assert capfd.readouterr().out == ""
+
+
+def test_another_version_of_the_library_is_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its problems are others: their step is made anew, and nothing else is."""
+    monkeypatch.chdir(ROOT)
+    overrides = [f"store={tmp_path}", "synth.problems={kind: gym, documents: 20}"]
+    nodes = [open_curriculum(Path("tests/golden.yaml"), overrides).graph.nodes]
+    monkeypatch.setattr(library.metadata, "version", lambda package: "0.1.26")
+    nodes.append(open_curriculum(Path("tests/golden.yaml"), overrides).graph.nodes)
+    before, after = ({name: node.fingerprint for name, node in one.items()} for one in nodes)
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"synth.problems", "distinct.problems", "encode.problems"} <= changed
+    assert not any(name.startswith(("clean", "synth.reason", "tokenizer")) for name in changed)
 
 
 def test_without_the_library_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
