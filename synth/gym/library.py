@@ -54,6 +54,10 @@ FORMS: Mapping[str, re.Pattern[str]] = {
 }
 
 
+class NoEntryError(Exception):
+    """The library's generator found no problem for this seed (some mazes have no room for their goal)."""
+
+
 def library_version() -> str:
     """The installed version: another one makes other entries, so it is part of a set's identity."""
     try:
@@ -63,9 +67,13 @@ def library_version() -> str:
 
 
 def entry_of(family: GymFamily, seed: int) -> dict[str, Any]:
-    """`question`, `answer` and `metadata` as JSON values."""
-    with redirect_stdout(io.StringIO()):  # one family prints a dot for each entry
-        entry = _data_set(family, seed)[0]
+    """`question`, `answer` and `metadata` as JSON values. Raises `NoEntryError` where the library's generator fails."""
+    one = _data_set(family, seed)
+    try:
+        with redirect_stdout(io.StringIO()):  # one family prints a dot for each entry
+            entry = one[0]
+    except Exception as error:  # of any type: whatever it stumbled over, the seed gives no problem
+        raise NoEntryError(f"{family}: {type(error).__name__}: {error}") from error
     entry["question"] = entry["question"].strip("\n").rstrip()
     return json.loads(json.dumps(entry, default=_number))
 

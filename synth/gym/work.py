@@ -3,10 +3,10 @@
 Contract: sample `index` is a pure function of (config, index, version of the library): family and seed come from a seed
 derived of the set's seed and the index. A sample stays when its answer scores exactly 1.0, none of the planted wrong
 answers does, and its way, where the family tells one (`synth/gym/ways.py`), is right; otherwise it goes as `gym.CHECK`:
-`not_exact`, `accepts_wrong`, `wrong_step`, `duplicate` (of its shard). Nothing is dropped by the clock: slow families
-are not let in. A row holds the conversation as `messages` and the rest of its entry in `extra`, so that `score_of`
-judges it from the row alone. English, at the library's default difficulty. Cost: about 1.2 milliseconds a sample on one
-core in the mean of all families; `countdown` and `sudoku` 15, most others 0.05 to 0.5.
+`no_entry`, `not_exact`, `accepts_wrong`, `wrong_step`, `duplicate` (of its shard). Nothing is dropped by the clock:
+slow families are not let in. A row holds the conversation as `messages` and the rest of its entry in `extra`, so that
+`score_of` judges it from the row alone. English, at the library's default difficulty. Cost: about 1.2 milliseconds a
+sample on one core in the mean of all families; `countdown` and `sudoku` 15, most others 0.05 to 0.5.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
 from synth.gym.config import GymConfig, GymFamily
-from synth.gym.library import LICENSE, PACKAGE, entry_of, library_version, score
+from synth.gym.library import LICENSE, PACKAGE, NoEntryError, entry_of, library_version, score
 from synth.gym.ways import way, wrong_step
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.selection import shards_of
@@ -44,7 +45,7 @@ def domain_of(family: GymFamily) -> str:
 
 
 def draw(config: GymConfig, index: int) -> tuple[GymFamily, dict[str, Any]]:
-    """Family and entry of sample number `index` of the set."""
+    """Family and entry of sample number `index` of the set. Raises `NoEntryError` where there is none."""
     dice = Random(derive_seed(KIND, config.seed, index))
     family = config.families[dice.randrange(len(config.families))]
     return family, entry_of(family, dice.getrandbits(31))
@@ -66,7 +67,15 @@ def wrong_answers(family: GymFamily, answer: str) -> Iterator[str]:
 @cache
 def strangers(family: GymFamily) -> tuple[str, ...]:
     """Answers to fixed other problems of the family."""
-    return tuple(entry_of(family, derive_seed(KIND, "stranger", n) % 2**31)["answer"] for n in range(STRANGERS))
+    found: list[str] = []
+    for number in count():
+        try:
+            found.append(entry_of(family, derive_seed(KIND, "stranger", number) % 2**31)["answer"])
+        except NoEntryError:
+            continue
+        if len(found) == STRANGERS:
+            break
+    return tuple(found)
 
 
 def fault(family: GymFamily, entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -110,8 +119,12 @@ class GymWork:
         version = library_version()
         seen: set[str] = set()
         for index in range(first, min(first + config.documents_per_shard, config.documents)):
-            family, entry = draw(config, index)
-            _write(writer, family, entry, index, version, seen)
+            try:
+                family, entry = draw(config, index)
+            except NoEntryError as error:
+                writer.drop(str(index), f"{KIND}.no_entry", str(error), "", bytes_in=0, lang=LANGUAGE)
+            else:
+                _write(writer, family, entry, index, version, seen)
         return writer.commit()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Facts:

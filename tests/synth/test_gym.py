@@ -136,6 +136,22 @@ def test_planted_mistakes_are_refused(
     assert dict(result.dropped) == ({f"gym.{reason}": 2} if reason else {"gym.duplicate": 1})
 
 
+def test_a_generator_that_fails_drops_its_sample(
+    monkeypatch: pytest.MonkeyPatch, make_task: Callable[..., StepTask]
+) -> None:
+    """This maze has no room for its goal, in the version named."""
+    if library_version() != "0.1.25":
+        pytest.skip("another version of reasoning-gym has other mazes")
+    seeds = iter((3017139, 5))
+    monkeypatch.setattr(work, "draw", lambda config, index: ("maze", entry_of("maze", next(seeds))))
+    task = make_task("synth.gym", settings(2))
+    result = WORK.make_shard(task, 0)
+    assert result.dropped == {"gym.no_entry": 1}
+    assert result.counts["documents_out"] == 1
+    (row,) = [row for table in read_dropped(task.folder) for row in table.to_pylist()]
+    assert row["detail"].startswith("maze: RuntimeError: Could not find")
+
+
 def test_truncated_division_is_refused() -> None:
     """The library rounds some quotients: the equation says so, the score does not."""
     faults = {fault("basic_arithmetic", entry_of("basic_arithmetic", seed * 7919 + 3)) for seed in range(150)}
