@@ -50,6 +50,8 @@ from stages.tokenizer.train import KIND as TOKENIZER_KIND
 from stages.tokenizer.train import TOKENIZER_ROLE
 from stages.tokenizer.train import VERSION as TOKENIZER_VERSION
 from synth.config import VERSIONS, WORKS, SynthSet, asks_endpoint, endpoint_binding
+from synth.gym.config import GymConfig
+from synth.gym.library import PACKAGE, library_version
 from synth.instructions.config import IngestConfig
 from synth.sourced import Deduplicate
 from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
@@ -215,6 +217,8 @@ class Layout:
         if asks_endpoint(config):
             paths, bound = endpoint_binding(name, config, self.curriculum.endpoints)
             content |= bound
+        if isinstance(config, GymConfig):
+            content[PACKAGE] = library_version()
         inputs = self.set_inputs(name, config)
         deduplicate: Deduplicate = getattr(config, "deduplicate", "none")
         if deduplicate != "none":  # what is made does not depend on it: another choice asks no endpoint again

@@ -35,6 +35,7 @@ FILTERS: Mapping[str, Sequence[str]] = {
         "duplicate", "no_answer", "finish", "leakage", "loop", "language", "wrong_answer", "wrong_step",
     ),
     "programming": ("disagrees", "too_slow", "failed", "duplicate"),
+    "gym": ("no_entry", "not_exact", "accepts_wrong", "wrong_step", "duplicate"),
     "instructions": (
         "ambiguous", "tests", "form", "language", "question", "no_answer", "wrong_answer", "wrong_step",
         "missing_steps", "evidence", "constraint", "duplicate",

@@ -18,6 +18,7 @@ from pipeline.core.config import Config
 from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import hash_file
 from pipeline.core.languages import LANGUAGES, Language
+from synth.gym.config import GymConfig
 from synth.instructions.config import ExerciseConfig, FormShares, IngestConfig, InstructionsConfig
 from synth.long.config import LongConfig
 from synth.sourced import Deduplicate, JudgeConfig, SourcedConfig
@@ -310,6 +311,7 @@ SynthSet = Annotated[
     | ReasoningConfig
     | SolutionsConfig
     | ProgrammingConfig
+    | GymConfig
     | InstructionsConfig
     | IngestConfig
     | AnswersConfig
@@ -327,6 +329,7 @@ WORKS: Mapping[str, str] = {
     "reasoning": "synth.reasoning:WORK",
     "solutions": "synth.solutions:WORK",
     "programming": "synth.programs:WORK",
+    "gym": "synth.gym.work:WORK",
     "instructions": "synth.instructions.work:WORK",
     "ingest": "synth.instructions.ingest:WORK",
     "answers": "synth.instructions.answers:WORK",
@@ -336,7 +339,7 @@ WORKS: Mapping[str, str] = {
 }
 VERSIONS: Mapping[str, int] = {
     "thinking": 3, "translation": 2, "questions": 2, "crosslingual": 2, "long": 1, "reasoning": 2, "solutions": 1,
-    "programming": 1, "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
+    "programming": 1, "gym": 1, "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
 
