@@ -22,6 +22,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 quickstart: install
 	$(BIN)/seodang train configs/quickstart.yaml
 	$(BIN)/seodang export configs/quickstart.yaml
+	$(BIN)/seodang routing configs/quickstart.yaml --without all
 	$(BIN)/seodang report configs/quickstart.yaml
 
 test: $(VENV)/.installed-dev
