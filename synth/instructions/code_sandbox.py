@@ -1,9 +1,9 @@
 """What is done with programs of instruction samples, all of it in the sandbox, many a start.
 
 Contract: `probe` finds for a program a mutant that runs and answers wrongly, what it answers, and how the right one
-goes line by line on short inputs; `check` says whether an answer's program, value or tests are right. Each call has a limit
-of processor time, which other work on the machine does not use up, so that what is found does not depend on it; jobs
-whose batch breaks the sandbox are run again one by one. Cost: 1-5 ms a job.
+goes line by line on short inputs; `check` says whether an answer's program, value or tests are right. Each call has a
+limit of processor time, which other work on the machine does not use up, so that what is found does not depend on it;
+jobs whose batch breaks the sandbox are run again one by one. Cost: 1-5 ms a job.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import GroundedConfig
+from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
 from synth.language import facts, primary
@@ -26,7 +27,6 @@ from synth.prompts import prompt
 from synth.questions import pair_failure
 
 KIND = "grounded"
-MULTILINGUAL = "mul"
 FIELDS = ("question", "reasoning", "answer", "evidence")
 SCHEMA: Mapping[str, Any] = {
     "type": "object",

@@ -23,6 +23,7 @@ from pipeline.core.steps import StepTask
 from pipeline.core.verify.expressions import ExpressionError
 from pipeline.core.verify.instructions import sentences
 from pipeline.core.verify.math import Verdict
+from synth.crosslingual import MULTILINGUAL
 from synth.instructions import tables
 from synth.instructions.checks import ANOTHER_LANGUAGE, check_form, check_languages, check_thinking
 from synth.instructions.config import Form, IngestConfig, ParallelMapping, QuestionMapping, TableMapping
@@ -36,7 +37,6 @@ from synth.selection import shards_of
 
 KIND = "ingest"
 VERSION = 1
-MULTILINGUAL = "mul"
 SPACE = re.compile(r"\s+")
 DOMAINS = {"qa": "world-knowledge", "table": "world-knowledge", "parallel": "multilingual"}
 
