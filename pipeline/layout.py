@@ -4,8 +4,8 @@ Contract: every step's identity is settled here from configs and content hashes;
 execution. The graph, in order:
 
 `clean.SOURCE` … → `filter.SOURCE` … → global blocks (`dedup.exact`, …) → `clean-2` → `split` → `tokenizer.sample`
-→ `tokenizer.count` → `tokenizer` → `synth.SET` → `distinct.SET` → `guard.SET` → `encode.clean`, `encode.SET`
-→ `mix.PHASE` → `train.PHASE`
+→ `tokenizer.count` → `tokenizer` → (`index.SET` →) `synth.SET` → `distinct.SET` → `guard.SET` → `encode.clean`,
+`encode.SET` → `mix.PHASE` → `train.PHASE`
 """
 
 from __future__ import annotations
@@ -219,10 +219,10 @@ class Layout:
             content |= bound
         if isinstance(config, GymConfig):
             content[PACKAGE] = library_version()
-        inputs = self.set_inputs(name, config)
         deduplicate: Deduplicate = getattr(config, "deduplicate", "none")
         if deduplicate != "none":  # what is made does not depend on it: another choice asks no endpoint again
             config = config.replaced(deduplicate="none")
+        inputs = self.set_inputs(name, config)
         step = Step(f"synth.{name}", f"synth.{kind}", VERSIONS[kind], config, inputs, WORKS[kind], content, paths)
         made = self.laid.add(step).step.name
         if deduplicate != "none":

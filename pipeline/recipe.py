@@ -67,12 +67,14 @@ def check_names(curriculum: Curriculum, located: Located) -> None:
     if both:
         what = f"`{both[0]}` is both a source and a synthetic set"
         raise ConfigError(what, where=located.where(("synth", both[0])), fix="rename one of them")
-    mixed = [name for name, one in curriculum.sources.items() if one.use == "corpus"] + list(curriculum.synth)
+    corpora = [name for name, one in curriculum.sources.items() if one.use == "corpus"]
+    mixed = corpora + list(curriculum.synth)
     for set_name, config in curriculum.synth.items():
-        for pattern in getattr(config, "from_", ()):
-            _matches("source", pattern, curriculum.sources, located, ("synth", set_name, "from"))
         if isinstance(config, IngestConfig):
             _is_for_ingest(config.from_[0], curriculum, located.where(("synth", set_name, "from")))
+            continue
+        for pattern in getattr(config, "from_", ()):
+            _matches("source", pattern, corpora, located, ("synth", set_name, "from"))
     for mix_name, mix in curriculum.mixes.items():
         for component_name, component in mix.components.items():
             for pattern in component.from_:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from pipeline.core.config import Config
 from pipeline.core.provenance import SourceTerms
+from stages.charset import codec_name
 
 Kind = Literal["warc", "jsonl", "parquet", "csv", "text", "html", "source-tree", "python-stdlib"]
 
@@ -49,6 +50,16 @@ class ReadConfig(Config):
     # Larger documents: dropped as read.too_large; or cut into several at paragraphs (all kinds but HTML and WARC).
     too_large: Literal["drop", "cut"] = "drop"
     shard_bytes: int = Field(default=64 * MEBIBYTE, gt=0)  # small files share an output shard up to this many bytes
+
+    @field_validator("charset")
+    @classmethod
+    def _charset_is_known(cls, label: str | None) -> str | None:
+        try:
+            "".encode(codec_name(label) or "" if label is not None else "utf-8")
+        except LookupError:
+            message = f"no character encoding is called `{label}`: for example utf-8, cp949, shift_jis or latin-1"
+            raise ValueError(message) from None
+        return label
 
     @model_validator(mode="after")
     def _paths_fit_the_kind(self) -> Self:

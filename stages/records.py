@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from pipeline.core.files import open_input
+from stages.charset import codec_name
 from stages.config import ReadConfig
 from stages.line_ranges import lines
 from stages.parquet_source import column_keys, extra_json
@@ -93,9 +94,10 @@ def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Ori
 def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
     """The rows of a file whose first line names its columns."""
     file, line = part.file, 1
+    charset = (read.charset and codec_name(read.charset)) or "utf-8-sig"
     csv.field_size_limit(read.maximum_document_bytes)
     try:
-        with open_input(file.url) as handle, TextIOWrapper(handle, read.charset or "utf-8-sig", newline="") as text:
+        with open_input(file.url) as handle, TextIOWrapper(handle, charset, newline="") as text:
             head = text.readline()
             if not head.strip():
                 return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from json import JSONDecodeError, JSONDecoder
+from json import JSONDecodeError, JSONDecoder, dumps
 from typing import Any
 
 from synth.cache import Request
@@ -82,9 +82,23 @@ def structured_output(content: str, schema: Mapping[str, Any]) -> Any:
         except JSONDecodeError as error:
             trouble, position = f"the answer's JSON is broken: {error.msg}", match.end()
             continue
+        except RecursionError:  # a model that opens brackets without end
+            raise ContentError("the answer's JSON is nested too deeply") from None
         errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
-        if not errors:
+        if not errors and _can_be_written(value):
             return value
+        if not errors:
+            trouble, position = "the answer's JSON has half of a surrogate pair", end
+            continue
         place = "/".join(map(str, errors[0].absolute_path)) or "the whole"
         trouble, position = f"the answer does not fit its schema at {place}: {errors[0].message[:200]}", end
     raise ContentError(trouble)
+
+
+def _can_be_written(value: Any) -> bool:
+    """Whether its texts are UTF-8: escapes in JSON can give half of a surrogate pair."""
+    try:
+        dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

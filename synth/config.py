@@ -123,7 +123,7 @@ class ThoughtChecks(Config):
 class AskingConfig(Config):
     """Fields of a set that asks an endpoint."""
 
-    endpoint: str = "replay"  # a name under `endpoints:`
+    endpoint: str = Field(default="replay", min_length=1)  # a name under `endpoints:`
     samples: int = Field(default=1, ge=1)  # asked of each item; the first that passes its checks is kept
     judge: JudgeConfig = JudgeConfig()
 
@@ -269,7 +269,7 @@ class SolutionsConfig(ProblemsConfig):
     """The same problems solved by a model, kept when the verifier accepts an answer (`synth/solutions.py`)."""
 
     kind: Literal["solutions"]
-    endpoint: str = "replay"  # a name under `endpoints:`
+    endpoint: str = Field(default="replay", min_length=1)  # a name under `endpoints:`
     samples: int = Field(default=4, ge=1)  # asked of each problem; the first that is right is kept
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=0.95, gt=0, le=1)

@@ -19,8 +19,8 @@ import xxhash
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
 from pipeline.core.errors import InputError
 from pipeline.core.steps import StepTask
-from synth.config import SourcedConfig
 from synth.language import primary
+from synth.sourced import SourcedConfig
 
 
 @dataclass(frozen=True, order=True)

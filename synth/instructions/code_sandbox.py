@@ -1,8 +1,9 @@
 """What is done with programs of instruction samples, all of it in the sandbox, many a start.
 
 Contract: `probe` finds for a program a mutant that runs and answers wrongly, what it answers, and how the right one
-goes line by line on short inputs; `check` says whether an answer's program, value or tests are right. Each job has a
-time limit of its own; jobs whose batch breaks the sandbox are run again one by one. Cost: 1-5 ms a job.
+goes line by line on short inputs; `check` says whether an answer's program, value or tests are right. Each call has a
+limit of processor time, which other work on the machine does not use up, so that what is found does not depend on it;
+jobs whose batch breaks the sandbox are run again one by one. Cost: 1-5 ms a job.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class TooLong(BaseException):
 def late(number, frame):
     raise TooLong("no end in time")
 
-signal.signal(signal.SIGALRM, late)
+signal.signal(signal.SIGPROF, late)
 
 def load(source):
     space = {}
@@ -33,11 +34,11 @@ def load(source):
     return space
 
 def call(function, given, seconds=0.25):
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return function(*json.loads(json.dumps(given)))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 """
 PROBE = (
     COMMON
@@ -102,14 +103,14 @@ def verdict(job):
         if value != job["value"]:
             return f"{job['value']}, expected {value}"
     else:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        signal.setitimer(signal.ITIMER_PROF, 1.0)
         exec(job["tests"], load(job["source"]))
         try:
             exec(job["tests"], load(job["mutant"]))
         except AssertionError:
             return ""
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         return "the tests do not fail for the wrong program"
     return ""
 

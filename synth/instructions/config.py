@@ -137,6 +137,23 @@ class TableMapping(Config):
     rows_per_table: int = Field(default=10, ge=3, le=200)
     questions_per_table: int = Field(default=3, ge=1, le=20)
 
+    @model_validator(mode="after")
+    def _columns_have_one_part(self) -> TableMapping:
+        columns = (self.key, *self.numbers)
+        if len(set(columns)) < len(columns):
+            message = f"`key` and `numbers` name a column twice: {', '.join(columns)}"
+            raise ValueError(message)
+        unused = sorted(set(self.labels) - set(columns))
+        if unused:
+            message = f"`labels` names `{unused[0]}`, which is neither `key` nor in `numbers`: {', '.join(columns)}"
+            raise ValueError(message)
+        called = [self.labels.get(column, column) for column in columns]
+        twice = next((name for name in called if called.count(name) > 1), None)
+        if twice is not None:
+            message = f"two columns are called `{twice}`: questions could not tell them apart"
+            raise ValueError(message)
+        return self
+
     @property
     def columns(self) -> dict[str, str]:
         named = {"key": self.key} | {f"numbers.{place}": name for place, name in enumerate(self.numbers)}

@@ -14,10 +14,12 @@ from random import Random
 from typing import Any
 
 from pipeline.core.rng import derive_seed
+from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import GroundedConfig
+from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
 from synth.language import facts, primary
@@ -25,7 +27,6 @@ from synth.prompts import prompt
 from synth.questions import pair_failure
 
 KIND = "grounded"
-MULTILINGUAL = "mul"
 FIELDS = ("question", "reasoning", "answer", "evidence")
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -107,12 +108,14 @@ def conversation(row: Row, pairs: Sequence[Mapping[str, str]], config: GroundedC
     share = Random(derive_seed(KIND, config.seed, row["id"], row["target"])).random()
     thinks = share * (forms.reasoning + forms.plain) < forms.reasoning
     messages: list[dict[str, Any]] = []
-    for place, pair in enumerate(pairs):
-        opening = f"{row['text']}\n\n" if place == 0 and config.layout == "open-book" else ""
-        messages.append({"role": "user", "content": opening + pair["question"]})
+    said: list[tuple[str, bool]] = [(row["text"], False)] if config.layout == "open-book" else []
+    for pair in pairs:
+        opening = [text for text, _ in said] if not messages else []
+        messages.append({"role": "user", "content": TURN.join([*opening, pair["question"]])})
         reasoning = pair["reasoning"] if thinks else None
         messages.append({"role": "assistant", "reasoning": reasoning, "content": pair["answer"]})
-    said = [part for message in messages for part in (message.get("reasoning"), message["content"]) if part]
+        said += [(part, True) for part in (pair["question"], reasoning, pair["answer"]) if part]
+    text, written = woven(said, TURN)
     source, target = primary(row["lang"]), row["target"]
     domain = "multilingual" if source != target else "korean" if target == "ko" else "world-knowledge"
     mixed = source != target and config.layout == "open-book"
@@ -122,8 +125,9 @@ def conversation(row: Row, pairs: Sequence[Mapping[str, str]], config: GroundedC
         "form": "reasoning" if thinks else "plain",
         "languages": [source, target],
         "evidence": [pair["evidence"] for pair in pairs],
+        WRITTEN: written,  # two conversations about one document are no copies
     }
-    return Made(TURN.join(said), columns, extra)
+    return Made(text, columns, extra)
 
 
 WORK = EndpointWork(GroundedMaker())

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.steps import StepTask
-from synth.config import SourcedConfig
 from synth.instructions.exercise import Draw, Passage
 from synth.language import facts
 from synth.selection import Chosen, choose, read_chosen
+from synth.sourced import SourcedConfig
 
 DOMAIN = "long-context"
 

@@ -23,19 +23,20 @@ from pipeline.core.steps import StepTask
 from pipeline.core.verify.expressions import ExpressionError
 from pipeline.core.verify.instructions import sentences
 from pipeline.core.verify.math import Verdict
+from synth.crosslingual import MULTILINGUAL
 from synth.instructions import tables
 from synth.instructions.checks import ANOTHER_LANGUAGE, check_form, check_languages, check_thinking
 from synth.instructions.config import Form, IngestConfig, ParallelMapping, QuestionMapping, TableMapping
 from synth.instructions.exercise import Conversation, say_in
 from synth.instructions.records import FileRecord, batches, check_columns, records
 from synth.language import facts, primary
+from synth.licences import joined_licence
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.parallel_checks import Side, check_pair
 from synth.selection import shards_of
 
 KIND = "ingest"
 VERSION = 1
-MULTILINGUAL = "mul"
 SPACE = re.compile(r"\s+")
 DOMAINS = {"qa": "world-knowledge", "table": "world-knowledge", "parallel": "multilingual"}
 
@@ -187,7 +188,7 @@ def _pair_trouble(sides: Sequence[Side], mapping: ParallelMapping, config: Inges
 
 
 def _table(batch: list[FileRecord], mapping: TableMapping, config: IngestConfig) -> Iterator[Mapped]:
-    names = list(dict.fromkeys((mapping.key, *mapping.numbers)))
+    names = [mapping.key, *mapping.numbers]
     head = [tables.cell(mapping.labels.get(name, name)) for name in names]
     table = tables.Table(head, [[tables.cell(row.text(name)) for name in names] for row in batch])
     key, text, language = batch[0].id, table.markdown(), mapping.language
@@ -285,7 +286,6 @@ def _write(writer: ShardWriter, one: Mapped, config: IngestConfig, seen: set[str
         writer.drop(one.key, f"{KIND}.{reason}", detail, text, bytes_in=bytes_in, lang=one.language or None)
         return
     conversation = one.conversation
-    licenses = sorted({row.license for row in one.parents if row.license})
     writer.keep(
         one.key,
         text,
@@ -294,7 +294,7 @@ def _write(writer: ShardWriter, one: Mapped, config: IngestConfig, seen: set[str
         messages=conversation.messages(),
         lang=MULTILINGUAL if ANOTHER_LANGUAGE in conversation.facts else conversation.language,
         domain=conversation.domain,
-        license=" AND ".join(licenses) or None,
+        license=joined_licence(row.license for row in one.parents),
         parents=[row.id for row in one.parents],
         maker=f"seodang.{KIND}.{conversation.family}@{VERSION}",
     )

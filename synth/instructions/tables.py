@@ -7,6 +7,7 @@ the language's own notation. Ties and repeated keys make a question ambiguous an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from synth.instructions.exercise import Conversation, say_in
 from synth.language import facts
 
 ASKED = ("lookup", "largest", "smallest", "above", "total", "difference")
+DIGITS = re.compile(r"[0-9][0-9.,]{0,38}")  # with marks of either notation: what they mean says `parse_number`
 MOST_ADDED = 12  # rows of a total whose working is written out
 
 
@@ -72,7 +74,7 @@ def number(text: str, style: NumberStyle) -> Fraction:
     bare = text.strip().replace("−", "-")
     sign = -1 if bare.startswith("-") else 1
     digits = bare.lstrip("+-")
-    if not digits[:1].isdigit():
+    if not DIGITS.fullmatch(digits):
         raise ExpressionError(f"no number: `{text}`")
     return sign * Fraction(parse_number(digits, style))
 

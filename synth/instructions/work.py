@@ -20,6 +20,7 @@ from synth.instructions.config import ExerciseConfig, Form, FormShares, Instruct
 from synth.instructions.domains import exercises, verdicts
 from synth.instructions.exercise import Conversation, Draw, Unmade, written
 from synth.instructions.haystack import Haystack
+from synth.licences import joined_licence
 from synth.output import Facts, ShardWriter, merged_facts
 from synth.selection import shards_of
 
@@ -115,7 +116,7 @@ def _write(writer: ShardWriter, draw: Draw, one: Conversation, verdict: Verdict,
         messages=one.messages(),
         lang=one.language,
         domain=one.domain,
-        license=" AND ".join(sorted({LICENSE, *(passage.license for passage in draw.passages)})),
+        license=joined_licence((LICENSE, *(passage.license for passage in draw.passages))),
         parents=[passage.id for passage in draw.passages],
         maker=f"seodang.{KIND}.{one.domain}.{one.family}@{VERSION}",
     )

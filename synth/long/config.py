@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synth.sourced import SourcedConfig
 
 Form = Literal["books", "manuals", "repositories", "threads"]
+KEY_COLUMNS = ("id", "lang", "url", "title", "date")  # that parts may be grouped or ordered by, beside `extra.NAME`
 MEBIBYTE = 1 << 20
 
 
@@ -18,7 +19,7 @@ class LongConfig(SourcedConfig):
 
     kind: Literal["long"]
     form: Form
-    # Columns (`url`, `title`, …) or `extra.NAME`; empty: the form's own (`synth/long/naming.py`).
+    # `KEY_COLUMNS` or `extra.NAME`; empty: the form's own (`synth/long/naming.py`).
     group_keys: tuple[str, ...] = ()  # parts with the same values belong together
     order_keys: tuple[str, ...] = ()  # parts are ordered by them, numbers as numbers
     minimum_tokens: int = Field(default=8192, ge=0)
@@ -33,6 +34,15 @@ class LongConfig(SourcedConfig):
     maximum_novelty: float = Field(default=1.005, ge=0, le=2)  # real text: up to 0.997; random numbers: 1.015 and more
     documents_per_shard: int = Field(default=256, ge=1)
     shard_bytes: int = Field(default=64 * MEBIBYTE, ge=1)  # of text; a longer document has a shard of its own
+
+    @field_validator("group_keys", "order_keys")
+    @classmethod
+    def _keys_are_columns(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            if key not in KEY_COLUMNS and not (key.startswith("extra.") and key != "extra."):
+                message = f"`{key}` is no column to group or order by: {', '.join(KEY_COLUMNS)}, or `extra.{key}`"
+                raise ValueError(message)
+        return keys
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> Self:

@@ -124,10 +124,13 @@ def in_shards(groups: Sequence[Group], config: LongConfig) -> list[tuple[Group, 
 def _groups(step: str, files: tuple[tuple[str, int], ...], config: LongConfig) -> tuple[Group, ...]:
     named: dict[str, list[Part]] = {}
     sources: set[str] = set()
+    keys: set[str] = set()
     for number, (path, _) in enumerate(files):
-        for name, part in _parts(number, Path(path), config, sources):
+        for name, part in _parts(number, Path(path), config, sources, keys):
             named.setdefault(name, []).append(part)
     check_patterns(step, config.from_, sources)
+    if named:
+        _check_keys(step, config, keys)
     if config.form == "threads":
         named = _connected(named)
     whole = [Group(name, tuple(parts)) for name, parts in named.items()]
@@ -143,8 +146,23 @@ def _groups(step: str, files: tuple[tuple[str, int], ...], config: LongConfig) -
     return tuple(found[: config.documents])
 
 
-def _parts(number: int, path: Path, config: LongConfig, sources: set[str]) -> Iterator[tuple[str, Part]]:
-    """(group, part) of each chosen document of a file; `sources` takes in the names of all."""
+def _check_keys(step: str, config: LongConfig, known: set[str]) -> None:
+    """Raises `InputError` for a key that no chosen document has: grouping would silently go by something else."""
+    for option in ("group_keys", "order_keys"):
+        for key in getattr(config, option):
+            if key not in known:
+                raise InputError(
+                    f"no document of {', '.join(config.from_)} has `{key}`",
+                    where=f"{step}.{option}",
+                    fix="name a key that documents have (`seodang peek` shows their `extra`), or leave the option out",
+                )
+
+
+def _parts(
+    number: int, path: Path, config: LongConfig, sources: set[str], keys: set[str]
+) -> Iterator[tuple[str, Part]]:
+    """(group, part) of each chosen document of a file; `sources` takes in the names of all, `keys` those of the
+    config's keys that a chosen one has."""
     table = read_table(path, DOCUMENT_SCHEMA, COLUMNS)
     characters = pc.call_function("utf8_length", [table["text"]]).to_pylist()
     sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
@@ -153,6 +171,7 @@ def _parts(number: int, path: Path, config: LongConfig, sources: set[str]) -> It
         wanted = any(fnmatchcase(entry["source"], pattern) for pattern in config.from_)
         if wanted and (not config.domains or entry["domain"] in config.domains):
             facts = _facts(entry)
+            keys.update(key for key in (*config.group_keys, *config.order_keys) if facts.value(key) not in (None, ""))
             name = group_of(facts, config)
             # A document that belongs to nothing is no part, whatever numbers its record has.
             place = None if name == alone(facts) else number_of(facts, config)

@@ -98,7 +98,10 @@ def _import_nodes(module: ast.Module) -> Iterator[tuple[str, Sequence[str], bool
 
 def _for_types(node: ast.AST) -> bool:
     """`if TYPE_CHECKING:` runs for type checkers only."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    if not isinstance(node, ast.If):
+        return False
+    # Walked, not dumped: `ast.dump` recurses, and generated code has conditions of a thousand terms.
+    return any("TYPE_CHECKING" in (getattr(one, "id", ""), getattr(one, "attr", "")) for one in ast.walk(node.test))
 
 
 def _lines(origin: str, names: str, plain: str) -> Iterator[tuple[str, Sequence[str]]]:

@@ -62,8 +62,10 @@ class Facts:
     extra: Mapping[str, Any]
 
     def value(self, key: str) -> Any:
-        """A column's or, with `extra.NAME`, an extra's value."""
-        return self.extra.get(key.removeprefix("extra.")) if key.startswith("extra.") else getattr(self, key, None)
+        """A column's (`KEY_COLUMNS`) or, with `extra.NAME`, an extra's value."""
+        if key.startswith("extra."):
+            return self.extra.get(key.removeprefix("extra."))
+        return self.language if key == "lang" else getattr(self, key)
 
 
 def group_of(facts: Facts, config: LongConfig) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from json import JSONDecodeError, loads
 from typing import Protocol, TypeVar
 
 import orjson
@@ -210,9 +209,9 @@ def read_turn(reasoning: str, content: str) -> Turn:
         return Turn(reasoning, content)
     before = content[: match.start()].strip()
     try:
-        value = loads(match[1])
+        value = orjson.loads(match[1])  # refuses what could not be written again: half of a surrogate pair, NaN
         call = Call(str(value["name"]), dict(value["arguments"]))
-    except (JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         return Turn(reasoning, content, trouble=f"{type(error).__name__}: {error}")
     return Turn(reasoning, before, call)
 

@@ -28,11 +28,11 @@ from pipeline.core.documents import (
 from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
+from synth.licences import joined_licence
 from synth.passages import passages
 from synth.selection import Chosen, choose, read_chosen, shards_of, slice_of
 from synth.subagents.config import SearchCorpusConfig
 from synth.subagents.index import SUFFIX, Page, write_index
-from synth.subagents.licenses import combined_license
 from synth.subagents.planted import chain_question, planted
 from synth.subagents.questions import Question, draw
 
@@ -135,7 +135,7 @@ def _planted_pages(task: StepTask, chosen: Sequence[Chosen], parts: Mapping[str,
                 name = f"{question.key}/{step}"
                 identity = document_id(task.name, name)
                 text = planted(host.text, fact.sentence, derive_seed("search place", config.seed, name))
-                license_ = combined_license([host.license, OWN_LICENSE])
+                license_ = joined_licence([host.license, OWN_LICENSE])
                 url = f"{ADDRESS}/{identity}"
                 yield Page(identity, url, host.title, host.lang, license_, host.document, text, planted=True)
 

@@ -21,6 +21,7 @@ from synth.client import Outcome, ask
 from synth.completion import Completion
 from synth.config import bound_endpoint
 from synth.endpoint_set import RESPONSES, WRITER_DIGITS, Refused, backend
+from synth.licences import joined_licence
 from synth.output import ShardWriter, merged_facts
 from synth.requests_table import request_row
 from synth.selection import shards_of
@@ -30,7 +31,6 @@ from synth.subagents.drawing import Drawn, questions_of
 from synth.subagents.environment import TOOLS
 from synth.subagents.index import SearchIndex
 from synth.subagents.index_step import INDEX_FOLDER
-from synth.subagents.licenses import combined_license
 from synth.subagents.outcome import Measure, Sample, Trajectory, spoken
 from synth.subagents.questions import Question
 from synth.subagents.trajectory import Loop, drive
@@ -151,7 +151,7 @@ def _write_sample(
         messages=[dict(message) for message in sample.messages],
         lang=question.language,
         domain=DOMAIN,
-        license=combined_license(page.license for page in sample.pages),
+        license=joined_licence(page.license for page in sample.pages),
         parents=sorted({page.document for page in sample.pages}),
         maker=sample.maker,
     )

@@ -132,12 +132,13 @@ def test_parts_of_a_set_have_names_of_their_own() -> None:
 
 def test_the_choice_of_copies_makes_no_sample_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    by_choice = {}
-    for choice in ("none", "exact", "minhash"):
-        overrides = [f"store={tmp_path}", f"synth.reason.deduplicate={choice}"]
-        graph = open_curriculum(Path("tests/golden.yaml"), overrides).graph
-        by_choice[choice] = graph.node("synth.reason").fingerprint
-        assert ("distinct.reason" in graph.nodes) is (choice != "none")
-        before = graph.node("guard.reason").step.inputs["documents"]
-        assert before == ("synth.reason" if choice == "none" else "distinct.reason")
-    assert len(set(by_choice.values())) == 1
+    for name in ("reason", "search"):  # a search set's index stands before its samples
+        by_choice = {}
+        for choice in ("none", "exact", "minhash"):
+            overrides = [f"store={tmp_path}", f"synth.{name}.deduplicate={choice}"]
+            graph = open_curriculum(Path("tests/golden.yaml"), overrides).graph
+            by_choice[choice] = graph.node(f"synth.{name}").fingerprint
+            assert (f"distinct.{name}" in graph.nodes) is (choice != "none")
+            before = graph.node(f"guard.{name}").step.inputs["documents"]
+            assert before == (f"synth.{name}" if choice == "none" else f"distinct.{name}")
+        assert len(set(by_choice.values())) == 1

@@ -56,8 +56,12 @@ def test_legacy_encodings_are_named_and_set(tmp_path: Path) -> None:
     assert documents == []
     assert fault["reason"] == "read.unknown_charset"
     assert "set `read.charset`" in fault["detail"]
-    ((only,), _) = run(path, charset="cp949")
-    assert only["text"] == "서울"
+    for label in ("cp949", "EUC-KR"):  # labels mean what they mean on the web
+        ((only,), _) = run(path, charset=label)
+        assert only["text"] == "서울"
+    for label in ("cp994", "", "hex"):
+        with pytest.raises(ValueError, match="no character encoding is called"):
+            run(path, charset=label)
 
 
 def test_broken_rows_are_named(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_makers_of_parts_stay_and_joining_adds_none(make_task: Make) -> None:
         (["A AND B", "B", "(C OR D) AND A"], "A AND B AND (C OR D)"),
         (["A AND B OR C", "A"], "A AND (A AND B OR C)"),
         (["A OR B"], "A OR B"),
+        (["(GPL-2.0-only OR MIT) AND Apache-2.0", "MIT"], "Apache-2.0 AND (GPL-2.0-only OR MIT) AND MIT"),
         (["MIT", None], None),
         ([], None),
     ],
@@ -206,6 +207,17 @@ def test_wrong_options_say_what_would_work() -> None:
         config("books", longer="folders", maximum_tokens=10)
     with pytest.raises(ValueError, match="is below minimum_tokens"):
         config("books", minimum_tokens=20, maximum_tokens=10)
+    with pytest.raises(ValueError, match=r"`shelf` is no column(.|\n)*or `extra\.shelf`"):
+        config("books", group_keys=("shelf",))
+
+
+def test_a_key_that_no_document_has_is_named(make_task: Make) -> None:
+    rows = [row(f"c{number}", prose(number), extra={"shelf": "a", "page": number}) for number in (1, 2)]
+    right = make_task("synth.right", config("books", group_keys=("extra.shelf",), order_keys=("extra.page",)), [rows])
+    assert [len(parts_of(one)) for one in made(right)[0]] == [2]
+    wrong = make_task("synth.wrong", config("books", group_keys=("extra.shelf",), order_keys=("extra.pgae",)), [rows])
+    with pytest.raises(InputError, match=r"order_keys: no document of s has `extra\.pgae`"):
+        WORK.shard_count(wrong)
 
 
 def stdlib_rows() -> list[dict[str, Any]]:

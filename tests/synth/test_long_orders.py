@@ -85,7 +85,8 @@ FILES = {
     "pkg/core.py": "import os, json\nfrom pkg.tools import helper\nfrom ..pkg import missing\n",
     "pkg/tools/__init__.py": "",
     "pkg/tools/helper.py": "def late():\n    from pkg import core\n",
-    "pkg/types.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.core import run\n",
+    "pkg/types.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.core import run\n"
+    f"if {' + '.join(['x'] * 900)}:\n    pass\n",  # a condition that is deep, not one for type checkers
     "old/script.py": "print 'Python 2'\nimport shared\nfrom pkg.tools.helper import late\n",
     "old/shared.py": "x = 1\n",
     "src/native/main.c": '#include "main.h"\n#include <stdio.h>\n#include "util/list.h"\n#include <native/io.h>\n',

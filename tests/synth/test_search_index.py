@@ -20,7 +20,6 @@ from pipeline.core.files import hash_file, list_files, open_input
 from pipeline.core.tokenizer import nfc
 from synth.subagents.index import Page, SearchIndex, write_index
 from synth.subagents.index_step import pages_of
-from synth.subagents.licenses import combined_license
 from synth.subagents.terms import index_terms, sentences
 
 LANGUAGES = ("de", "en", "es", "ja", "ko", "vi")
@@ -167,20 +166,6 @@ def test_a_long_document_is_several_pages_that_hold_all_of_it() -> None:
     doubled = pages_of({**row, "url": "https://a.example/x"}, 300, frozenset({"https://a.example/x"}))
     assert doubled[0].url == pages[0].url
     assert pages_of({**row, "url": "https://a.example/x"}, 300)[1].url == "https://a.example/x#part-2"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (["MIT", "Apache-2.0", "MIT"], "Apache-2.0 AND MIT"),
-        (["GPL-2.0-only OR MIT"], "GPL-2.0-only OR MIT"),
-        (["(GPL-2.0-only OR MIT) AND Apache-2.0", "MIT"], "(GPL-2.0-only OR MIT) AND Apache-2.0 AND MIT"),
-        (["MIT", None], None),
-        ([], None),
-    ],
-)
-def test_all_licences_hold(given: list[str | None], expected: str | None) -> None:
-    assert combined_license(given) == expected
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

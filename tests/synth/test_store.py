@@ -123,6 +123,8 @@ def test_structured_output_is_found(content: str) -> None:
         ('{"facts": ["a", ', "broken"),
         ('{"facts": [1]}', "facts/0: 1 is not of type 'string'"),
         ('{"facts": [], "more": 1}', "the whole"),
+        (r'{"facts": ["\ud83d"]}', "half of a surrogate pair"),
+        ('{"facts": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_structured_output_that_does_not_fit_is_refused(content: str, trouble: str) -> None:

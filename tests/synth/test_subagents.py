@@ -49,6 +49,8 @@ GOOD = {
     "answer": "Torvald Brenn drew the plans for the stone bridge of the town of Osby.",
 }
 
+HALF_A_PAIR = r'<tool_call>{"name": "search", "arguments": {"query": "\ud83d"}}</tool_call>'
+
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchIndex]:
@@ -206,6 +208,7 @@ def test_tools_are_valid_schemas_and_calls_are_held_to_them() -> None:
         ('<tool_call>{"name": "search"</tool_call>', "", '<tool_call>{"name": "search"</tool_call>', True),
         ('<tool_call>{"name": "search"}</tool_call>', "", '<tool_call>{"name": "search"}</tool_call>', True),
         ("<tool_call>[1]</tool_call>", "", "<tool_call>[1]</tool_call>", True),
+        (HALF_A_PAIR, "", HALF_A_PAIR, True),  # it could not be written into a sample
     ],
 )
 def test_calls_are_read_from_a_models_text(content: str, call: str, said: str, is_trouble: bool) -> None:

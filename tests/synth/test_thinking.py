@@ -211,6 +211,8 @@ def test_mistakes_in_the_configuration(library: Any, tmp_path: Path) -> None:
     endpoints = {"replay": ReplayConfig(responses=str(library.folder / "responses.jsonl"))}
     with pytest.raises(ConfigError, match="did you mean `replay`"):
         endpoint_binding("think", config(endpoint="replya"), endpoints)
+    with pytest.raises(ValueError, match="endpoint"):  # nobody to ask
+        config(endpoint="")
     with pytest.raises(InputError, match=r"endpoints\.replay\.responses"):
         endpoint_binding("think", config(), {"replay": ReplayConfig(responses=str(tmp_path / "none.jsonl"))})
     (tmp_path / "bad.jsonl").write_text('{"key": "a", "response": {}}\n{"key": \n')

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core.documents import read_documents, read_dropped
 from pipeline.core.steps import StepTask
+from pipeline.core.written import written_text
 from synth.acceptance import FILTERS
 from synth.cache import Replay, Request
 from synth.completion import parse_completion
@@ -243,6 +244,11 @@ def test_conversations_about_documents(library: Any, make_task: Make, change: di
     assert [one["content"] for one in made["messages"]] == [f"{DOCUMENT}\n\n{PAIR['question']}", PAIR["answer"]]
     assert made["messages"][1]["reasoning"] == PAIR["reasoning"]
     assert (made["domain"], made["lang"], made["parents"]) == ("world-knowledge", "en", [source["id"]])
+    parts = [PAIR[name] for name in ("question", "reasoning", "answer")]
+    assert made["text"] == "\n\n".join([DOCUMENT, *parts])
+    assert written_text(made["text"], made["extra"]) == "\n".join(
+        parts
+    )  # copies are told by these, not by the document
 
 
 def test_knowledge_without_the_document_and_in_another_language(library: Any) -> None:

@@ -205,7 +205,10 @@ def test_tables_are_asked_about_in_every_language_in_its_own_notation() -> None:
     ("rows", "reason"),
     [
         ([("Ulm", "1", "2"), ("Ulm", "3", "4"), ("Bonn", "5", "6")], "ambiguous"),
-        ([("Ulm", "1", "2"), ("Bonn", "many", "4")], "not_a_number"),
+        *(
+            ([("Ulm", "1", "2"), ("Bonn", cell, "4")], "not_a_number")
+            for cell in ("many", "50%", "1/3", "1e5", "12 000", "1..2", "½", "9" * 5000, f"0.{'1' * 50}")
+        ),
         ([("Ulm", "1", "2"), ("Bonn", "", "4")], "empty"),
         ([("Ulm", "1", "2")], "empty"),
     ],
@@ -334,6 +337,23 @@ def test_mappings_that_contradict_themselves_are_refused() -> None:
         IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {"task": "qa", "question": "q", "answer": "a", "answers_stand_in_context": True}})  # fmt: skip
     with pytest.raises(ValueError, match="are both `ko`"):
         IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {"task": "parallel", "source_text": "a", "target_text": "b", "source_language": "ko", "target_language": "ko"}})  # fmt: skip
+    table = {"task": "table", "key": "town", "numbers": ("people",), "language": "de"}
+    with pytest.raises(ValueError, match="name a column twice: people, people"):
+        IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {**table, "key": "people"}})
+    with pytest.raises(ValueError, match="two columns are called `town`"):
+        IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {**table, "labels": {"people": "town"}}})
+    with pytest.raises(ValueError, match="names `peple`, which is neither"):
+        IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {**table, "labels": {"peple": "P"}}})
+
+
+def test_a_table_has_the_licence_of_all_its_rows(tmp_path: Path, ingest: Make) -> None:
+    licenses = ("MIT OR GPL-2.0-only", "CC0-1.0", "CC0-1.0", "CC0-1.0")
+    records = [
+        {"town": name, "people": people, "license": own} for (name, people, _), own in zip(TOWNS, licenses, strict=True)
+    ]
+    mapping = {"task": "table", "key": "town", "numbers": ["people"], "language": "de"}
+    rows, _ = made(ingest(jsonl(tmp_path / "towns.jsonl", records), mapping, text_key="town"))
+    assert {row["license"] for row in rows} == {"CC0-1.0 AND (MIT OR GPL-2.0-only)"}  # the choice is of one part only
 
 
 def curriculum(folder: Path, **changes: Any) -> Path:
@@ -371,6 +391,8 @@ def test_a_source_is_running_text_or_for_ingest_sets(tmp_path: Path) -> None:
         open_curriculum(curriculum(tmp_path, source={"use": "corpus"}), ())
     with pytest.raises(ConfigError, match="unknown source or synthetic set `towns`"):
         open_curriculum(curriculum(tmp_path, component="towns"), ())
+    with pytest.raises(ConfigError, match="unknown source `towns`"):
+        open_curriculum(curriculum(tmp_path), ["synth.think.from=towns"])
     opened = open_curriculum(curriculum(tmp_path), ())
     node = opened.graph.node("synth.towns-asked")
     assert dict(node.step.inputs) == {"documents": "clean.towns"}
