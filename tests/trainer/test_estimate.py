@@ -195,6 +195,16 @@ def test_what_does_not_fit_is_refused_with_what_would(gib: float, advised: str) 
     assert check_launch(plan_launch(config, VOCABULARY, given, better)) == ""
 
 
+@pytest.mark.parametrize("rows", range(3, 12))
+def test_the_memory_that_is_advised_is_enough(rows: int) -> None:
+    config, given = PRESETS["tiny"], phase(rows, 1024)
+    advice = plan_launch(config, VOCABULARY, given, TrainExecution(memory_gib=0.001)).advice
+    advised = float(advice.split("training.memory_gib of ")[1].split()[0])
+    launch = plan_launch(config, VOCABULARY, given, TrainExecution(memory_gib=advised))
+    assert launch.fits
+    assert advised * GIB <= 1.01 * launch.needed
+
+
 def test_the_devices_own_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.launch.available_memory", lambda device: GIB // 4)
     warning = check_launch(plan_launch(PRESETS["small"], VOCABULARY, phase(32, 1024), TrainExecution()))
