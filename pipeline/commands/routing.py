@@ -15,7 +15,7 @@ from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import write_json
 from pipeline.core.plans import read_plan
 from pipeline.core.record import read_record
-from pipeline.core.runlog import ROUTING
+from pipeline.core.runlog import ROUTING, ROUTING_VERSION
 
 ROWS_AT_ONCE = 4
 LAST, ALL = "last", "all"
@@ -62,8 +62,23 @@ def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, o
         for each in layers
     ]
     path = store / ROUTING / f"{found.phase}-{kind}.json"
-    facts: dict[str, Any] = {"phase": found.phase, "kind": kind, "checkpoint": info.identity, "step": info.step}
-    write_json(path, {**facts, "segment": segment.name, "rows": end - segment.first_row, "layers": content})
+    facts: dict[str, Any] = {
+        "version": ROUTING_VERSION,
+        "phase": found.phase,
+        "kind": kind,
+        "checkpoint": info.identity,
+        "step": info.step,
+    }
+    write_json(
+        path,
+        {
+            **facts,
+            "segment": segment.name,
+            "rows": end - segment.first_row,
+            "loss_rows": batches[0].rows,
+            "layers": content,
+        },
+    )
     lines = [
         (each.layer, f"{each.specialisation:.3f} ({each.low:.3f} to {each.high:.3f})", _busiest(names, each.share_GE))
         for each in layers
