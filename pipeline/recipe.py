@@ -49,12 +49,22 @@ class Opened:
         return chosen
 
 
+def _card(source: str, path: str, located: Located) -> SourceCard:
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"source `{source}` has no card: no file `{path}`",
+            where=located.where(("sources", source, "card")),
+            fix="write one as those in samples/cards, or start where the path leads to it",
+        )
+    return load_card(path)
+
+
 def open_curriculum(path: Path, overrides: Sequence[str] = ()) -> Opened:
     """Read, check and lay out a curriculum file. Raises `ConfigError` and `InputError`."""
     located = read_yaml(path, overrides)
     curriculum = validate(Curriculum, located)
     check_names(curriculum, located)
-    cards = {name: load_card(source.card) for name, source in curriculum.sources.items()}
+    cards = {name: _card(name, source.card, located) for name, source in curriculum.sources.items()}
     check_reviews(curriculum, cards, located)
     graph = Layout(curriculum, located, cards).graph()
     check_patterns(curriculum.execution, graph.nodes, located)

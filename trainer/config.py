@@ -234,7 +234,7 @@ class ParallelConfig(Config):
 class TrainExecution(Config):
     """How a phase runs here. No field changes what is trained, but rows_per_microbatch the order of sums."""
 
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     rows_per_microbatch: int | None = Field(default=None, gt=0)  # None: the whole batch at once
     checkpoint_every_steps: int | None = Field(default=None, gt=0)  # None: three a segment, at least every 1000 steps
     parallel: ParallelConfig = ParallelConfig()

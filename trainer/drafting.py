@@ -66,6 +66,16 @@ class _Unread:
     counts: tuple[int, ...]  # how many of the P positions are a row's own; the rest is not to be kept
 
 
+def remainder(target_V: Tensor, draft_V: Tensor) -> Tensor:
+    """What a token is drawn from in the place of a refused draft: what the target has more, summing to 1.
+
+    Where the two differ by rounding alone, nothing may be left: then it is the target itself.
+    """
+    rest_V = (target_V - draft_V).clamp(min=0)
+    total = float(rest_V.sum())
+    return rest_V / total if total > 0 else target_V
+
+
 class _Drafting:
     """The state of one drafted generation."""
 
@@ -160,9 +170,9 @@ class _Drafting:
         row.continuation.passes += 1
         for place, (draft_id, draft_V) in enumerate(zip(row.draft_ids, drafted, strict=True)):
             target_V = target_PV[place]
-            if row.sampler.uniform() * draft_V[draft_id] >= target_V[draft_id]:
-                rest_V = (target_V - draft_V).clamp(min=0)
-                return self._choose(row, rest_V / rest_V.sum(), place)
+            # In float64: a number just below 1 is 1 in float32, and would refuse a draft that is as likely as can be.
+            if row.sampler.uniform() * float(draft_V[draft_id]) >= float(target_V[draft_id]):
+                return self._choose(row, remainder(target_V, draft_V), place)
             row.continuation.accepted += 1
             row.is_running = row.continuation.keep(draft_id, self.sampling)
             if not row.is_running:

@@ -94,7 +94,9 @@ def estimate_phase(
         share = 1.0 if execution.recompute == "blocks" else 1 - config.dense_layers / config.num_layers
         again = share * (forward.matrices + forward.attention)
     computed = 3 * forward.total + again
-    seconds = computed / (grid.processes * peak_flops * execution.expected_flops_share) if peak_flops else 0.0
+    # Shares without a row, or with one less, wait for those that have the most.
+    busy = grid.processes * phase.rows_per_batch / (own_rows * grid.data)
+    seconds = computed / (busy * peak_flops * execution.expected_flops_share) if peak_flops else 0.0
     speed = phase.tokens_per_step / seconds if seconds else 0.0
     return Estimate(
         phase=phase.name,

@@ -7,6 +7,7 @@ allocated. Cost: that of `trainer.estimate`, and once a large product on a proce
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +81,9 @@ def check_launch(launch: Launch) -> str:
 
 
 def _advice(now: TrainExecution, better: TrainExecution | None, needed: int) -> str:
-    enough = f"training.memory_gib of {_gib(needed)}"
+    enough = f"training.memory_gib of {_enough(needed)}"
     if better is None:
-        return f"{enough} would do; no more rows, recomputation or processes of this batch make it fit"
+        return f"{enough} would do; neither fewer rows at once nor more recomputation or processes make it fit"
     changes = [
         f"training.{name}={value}"
         for name, value in (
@@ -124,6 +125,13 @@ def _remarks(config: ModelConfig, phase: PhaseConfig, execution: TrainExecution)
             f"{config.num_experts} experts do not go round {grid.expert} shares: lower training.parallel.expert"
         )
     return found
+
+
+def _enough(size: int) -> str:
+    """GiB in a few digits, rounded up: what is advised is not to be refused."""
+    gib = size / GIB
+    digits = 10.0 ** (math.floor(math.log10(gib)) - 2)
+    return f"{math.ceil(gib / digits) * digits:.10g}"
 
 
 def _gib(size: int) -> str:

@@ -133,7 +133,13 @@ def train_branch(
     Raises `UserError` when the checkpoint's rate has begun to fall already or too few rows follow it.
     """
     origin = read_info(checkpoint)
-    segment = next(each for each in plan.segments if each.fingerprint == origin.plan)
+    segment = next((each for each in plan.segments if each.fingerprint == origin.plan), None)
+    if segment is None:
+        raise InputError(
+            "the rows that the checkpoint was trained on are not in this plan",
+            where=str(checkpoint),
+            fix="finish the phase with `seodang train`, or name a checkpoint of its first rows",
+        )
     whole = Run(phase, plan, segment, folder, execution, segment.first_row, segment.rows)
     rows = tokens // phase.context_tokens
     left = whole.end - origin.position

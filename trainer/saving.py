@@ -154,7 +154,8 @@ class CheckpointSaver:
             raise _not_written(info, partial, str(error)) from error
         for old in checkpoints(self._folder)[: -self._keep]:
             if not read_info(old).ends_segment:
-                shutil.rmtree(old)
+                # Under another name first: what is killed half removed is no checkpoint.
+                shutil.rmtree(old.rename(old.with_name(f"{PARTIAL}{old.name}")))
 
 
 def save(folder: Path, info: CheckpointInfo, model: Mapping[str, Tensor], optimizer: Any, *, keep: int) -> Path:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pipeline.commands.terminal import console
 from pipeline.commands.train import check_memory
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, unknown_name
+from pipeline.core.plans import Plan, read_plan
+from pipeline.core.record import finished, read_record
 from pipeline.core.runlog import StepLine
 from pipeline.core.steps import StepTask
 from pipeline.curriculum import Phase, Surroundings
@@ -35,7 +37,7 @@ def branch_phase(config: Path, phase: str, step: int, tokens: int, overrides: Se
         checkpoint=checkpoint,
         optimizer_config=run.config.optimizer,
         phase=run.config.phase,
-        plan=run.plan(task.inputs["mix"].name),
+        plan=_whole_plan(task) or run.plan(task.inputs["mix"].name),
         tokens=tokens,
         folder=folder,
         execution=opened.curriculum.training,
@@ -54,8 +56,18 @@ def train_first_segment(config: Path, phase: str, overrides: Sequence[str]) -> N
     console.print(f"trained: [bold]{place}[/bold]")
 
 
+def _whole_plan(task: StepTask) -> Plan | None:
+    """Of a finished phase, with the rows that its gate has added."""
+    if not finished(task.folder):
+        return None
+    return read_plan(task.store, task.store / read_record(task.folder).facts["mix_folders"][-1])
+
+
 def _task(opened: Opened, phase: str) -> StepTask:
-    """The phase's training step. Raises `InputError` when its data are not made."""
+    """The phase's training step. Raises `ConfigError` for an unknown phase, `InputError` when its data are not made."""
+    names = [each.name for each in opened.curriculum.phases]
+    if phase not in names:
+        raise unknown_name("phase", phase, names)
     node = opened.graph.node(f"train.{phase}")
     missing = [each.step.name for each in opened.graph.needed([node.step.name])[:-1] if not each.finished]
     if missing:

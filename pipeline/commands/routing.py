@@ -15,7 +15,7 @@ from pipeline.core.errors import InputError, unknown_name
 from pipeline.core.files import write_json
 from pipeline.core.plans import read_plan
 from pipeline.core.record import read_record
-from pipeline.core.runlog import ROUTING
+from pipeline.core.runlog import ROUTING, ROUTING_VERSION
 
 ROWS_AT_ONCE = 4
 LAST, ALL = "last", "all"
@@ -24,7 +24,8 @@ LAST, ALL = "last", "all"
 def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, overrides: Sequence[str]) -> None:
     """Print a line a sparse layer and write everything. Experts of the layers `without` are taken out one by one.
 
-    `without` is a layer's number, `last` or `all`. Raises `InputError` for an unknown kind or a layer without experts.
+    `without` is a layer's number, `last` or `all`. Raises `InputError` for an unknown kind, a layer without experts, or
+    a model that has none at all.
     """
     from trainer.data import BatchReader
     from trainer.evals.routing import KINDS, layer_use, loss_without
@@ -37,7 +38,7 @@ def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, o
     plan = read_plan(store, store / _mix_folder(found))
     segment = plan.segments[-1]
     model, info = load_model(found.checkpoint)
-    removed = _layers(without, list(model.sparse_layers()))
+    removed = layers_named(without, list(model.sparse_layers()))
     reader = BatchReader(plan, "cpu")
     end = segment.first_row + min(rows, segment.rows)
     starts = range(segment.first_row, end, ROWS_AT_ONCE)
@@ -61,8 +62,23 @@ def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, o
         for each in layers
     ]
     path = store / ROUTING / f"{found.phase}-{kind}.json"
-    facts: dict[str, Any] = {"phase": found.phase, "kind": kind, "checkpoint": info.identity, "step": info.step}
-    write_json(path, {**facts, "segment": segment.name, "rows": end - segment.first_row, "layers": content})
+    facts: dict[str, Any] = {
+        "version": ROUTING_VERSION,
+        "phase": found.phase,
+        "kind": kind,
+        "checkpoint": info.identity,
+        "step": info.step,
+    }
+    write_json(
+        path,
+        {
+            **facts,
+            "segment": segment.name,
+            "rows": end - segment.first_row,
+            "loss_rows": batches[0].rows,
+            "layers": content,
+        },
+    )
     lines = [
         (each.layer, f"{each.specialisation:.3f} ({each.low:.3f} to {each.high:.3f})", _busiest(names, each.share_GE))
         for each in layers
@@ -75,12 +91,17 @@ def _mix_folder(found: Trained) -> str:
     return read_record(found.opened.graph.node(f"train.{found.phase}").folder).facts["mix_folders"][-1]
 
 
-def _layers(without: str, sparse: list[int]) -> list[int]:
+def layers_named(without: str, sparse: list[int]) -> list[int]:
+    """Those of the layers with experts. Raises `InputError` for another, and where there is none."""
+    if not sparse:
+        raise InputError(
+            "no layer of the model has experts", where="model.dense_layers", fix="set it below model.num_layers"
+        )
     if without == ALL:
         return sparse
     if without == LAST:
         return sparse[-1:]
-    if without.isdigit() and int(without) in sparse:
+    if without.isdecimal() and int(without) in sparse:
         return [int(without)]
     names = ", ".join(map(str, sparse))
     raise InputError(

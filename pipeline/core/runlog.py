@@ -21,6 +21,7 @@ import orjson
 RUNLOG_VERSION = 1
 TRAIN_LOG = "train.jsonl"
 ROUTING = "routing"  # folder below the store
+ROUTING_VERSION = 2  # of its files; those of another are not shown
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pipeline.core.files import read_json
 from pipeline.core.plans import Segment, read_plan
 from pipeline.core.provenance import SourceCard
 from pipeline.core.record import Record, finished, read_record
-from pipeline.core.runlog import ROUTING, read_lines
+from pipeline.core.runlog import ROUTING, ROUTING_VERSION, read_lines
 from pipeline.graph import Graph, Node
 from pipeline.report.consumed import Composition, consumed_composition
 from pipeline.report.data_card import data_card
@@ -214,7 +214,8 @@ def gather_phase(store: Path, view: PhaseView) -> PhaseFacts:
 def _routing(store: Path, phases: Sequence[PhaseView]) -> tuple[Mapping[str, Any], ...]:
     order = [view.name for view in phases]
     found = [read_json(path) for path in sorted((store / ROUTING).glob("*.json"))]
-    return tuple(sorted((one for one in found if one["phase"] in order), key=lambda one: order.index(one["phase"])))
+    known = (one for one in found if one["phase"] in order and one.get("version") == ROUTING_VERSION)
+    return tuple(sorted(known, key=lambda one: order.index(one["phase"])))
 
 
 def _segment(store: Path, folder: str, rows_by_segment: Mapping[str, int]) -> SegmentFacts:

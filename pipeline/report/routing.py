@@ -51,7 +51,7 @@ def _analysis(place: int, one: Analysis, gathered: Gathered) -> Markup:
         *stale,
         _specialisation(place, name, layers),
         _shares(place, name, last, experts),
-        *([_worth(place, name, worth, experts)] if worth else []),
+        *([_worth(place, name, worth, experts, one["loss_rows"])] if worth else []),
         folded("Experts that work together", _together(place, name, last, experts)),
         folded("Every layer, as a table", _table(name, layers)),
     )
@@ -91,11 +91,11 @@ def _shares(place: int, name: str, layer: Mapping[str, Any], experts: Sequence[s
     return chart(f"shares-{place}", title, figure, caption, _height(len(groups)))
 
 
-def _worth(place: int, name: str, worth: Mapping[str, Sequence[float]], experts: Sequence[str]) -> Markup:
+def _worth(place: int, name: str, worth: Mapping[str, Sequence[float]], experts: Sequence[str], rows: int) -> Markup:
     figure = intensity_map([*worth.values()], experts, [*worth], "expert", "layer", "%{z:+.4f}")
     caption = (
-        "Rise of the loss (nats a token) when no token may choose the expert. Near 0: others do its work as well; a "
-        "negative one is worth taking a second look at."
+        f"Rise of the loss (nats a token) over the first {rows:,} of the rows when no token may choose the expert. "
+        "Near 0: others do its work as well; a negative one is worth taking a second look at."
     )
     return chart(f"worth-{place}", f"What an expert is worth, {name}", figure, caption, _height(len(worth)))
 

@@ -103,7 +103,7 @@ def generate(
         float,
         typer.Option("--top-p", min=0.01, max=1.0, help="Share of probability to draw from, likeliest first."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.")] = 0,
     drafts: Annotated[
         int, typer.Option("--drafts", min=0, help="Tokens a pass that the model's MTP module proposes; 0 = none.")
     ] = 0,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.files import write_json
+from pipeline.core.runlog import ROUTING_VERSION
 from pipeline.report.gather import Gathered, gather
 from pipeline.report.routing import routing_section
 from report_page import Page
@@ -26,7 +27,9 @@ def layer(number: int, bits: float, loss_without: list[float] | None) -> dict[st
 
 
 ANALYSIS = {
+    "version": ROUTING_VERSION,
     "phase": "pretrain-1", "kind": "languages", "checkpoint": "0123", "step": 7, "segment": "pretrain-1", "rows": 32,
+    "loss_rows": 4,
     "layers": [layer(1, 0.125, None), layer(2, 0.5, [0.25, -0.0625, 0.0])],
 }  # fmt: skip
 
@@ -37,7 +40,10 @@ def gathered(store: Any) -> Gathered:
 
 
 def test_figures_are_the_files(gathered: Gathered) -> None:
-    page = Page(routing_section(replace(gathered, routing=(ANALYSIS,))))
+    section = routing_section(replace(gathered, routing=(ANALYSIS,)))
+    assert "32 rows of pretrain-1" in section
+    assert "over the first 4 of the rows" in section
+    page = Page(section)
     points = page.figures["specialisation-0"]["data"][0]
     assert (points["x"], points["y"]) == (["1", "2"], [0.125, 0.5])
     assert points["error_y"]["array"] == pytest.approx([0.2, 0.2])
@@ -63,6 +69,7 @@ def test_an_analysis_of_an_earlier_checkpoint_is_told(gathered: Gathered) -> Non
 def test_files_are_found_in_the_order_of_phases(store: Any, tmp_path: Path) -> None:
     for phase in ("extend-1", "pretrain-1", "of-another-curriculum"):
         write_json(tmp_path / "routing" / f"{phase}-languages.json", {**ANALYSIS, "phase": phase})
+    write_json(tmp_path / "routing" / "pretrain-1-domains.json", {"phase": "pretrain-1", "layers": []})  # of version 1
     found = gather(
         tmp_path, replace_root(store.graph, tmp_path), [replace(one, segments=(), train=None) for one in store.phases]
     )

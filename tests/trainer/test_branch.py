@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from hand_plan import CONTEXT, PHASE, interrupt_at, lines, same_end, train
-from pipeline.core.errors import UserError
+from pipeline.core.errors import InputError, UserError
 from pipeline.core.plans import Plan
 from trainer.checkpoint import checkpoint_place, checkpoints, read_info
 from trainer.config import LearningRate, OptimizerConfig, TrainExecution
@@ -51,6 +52,13 @@ def test_a_branch_decays_over_the_rows_that_follow(plan: Plan, trunk: Path, tmp_
     assert (info.position, info.step) == (16, 2)
     assert info.parent == read_info(checkpoint_place(trunk, 2)).identity
     assert {place.name: (place / "checkpoint.json").read_bytes() for place in checkpoints(trunk)} == before
+
+
+def test_a_checkpoint_of_other_rows_is_no_place_to_branch(plan: Plan, trunk: Path, tmp_path: Path) -> None:
+    other = replace(plan, segments=(replace(plan.segments[0], fingerprint="other"),))
+    with pytest.raises(InputError, match="not in this plan"):
+        branched(other, trunk, tmp_path / "branch")
+    assert not (tmp_path / "branch").exists()
 
 
 def test_a_killed_branch_goes_on(plan: Plan, trunk: Path, tmp_path: Path) -> None:

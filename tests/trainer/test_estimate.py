@@ -155,6 +155,17 @@ def test_recomputed_flops_and_days() -> None:
     assert found.days == pytest.approx(1e9 / found.tokens_per_second / 86_400)
 
 
+@pytest.mark.parametrize(("rows", "data", "as_fast_as"), [(4, 8, 4), (4, 3, 2), (5, 4, 2.5), (8, 4, 4)])
+def test_shares_that_wait_make_nothing_faster(rows: int, data: int, as_fast_as: float) -> None:
+    found, alone = (
+        estimate_phase(
+            PRESETS["tiny"], VOCABULARY, phase(rows, 256), TrainExecution(parallel=ParallelConfig(data=each)), 1e12
+        )
+        for each in (data, 1)
+    )
+    assert found.tokens_per_second == pytest.approx(as_fast_as * alone.tokens_per_second)
+
+
 def test_the_reports_model_fits_its_phases() -> None:
     """The shipped file on 512 processes: the stages at 8K and 32K as they stand, 256K with shares of rows."""
     shipped = validate(Curriculum, read_yaml(ROOT / "configs" / "k-exaone-236b.yaml", []))
@@ -193,6 +204,16 @@ def test_what_does_not_fit_is_refused_with_what_would(gib: float, advised: str) 
         parallel=ParallelConfig(**grid),
     )
     assert check_launch(plan_launch(config, VOCABULARY, given, better)) == ""
+
+
+@pytest.mark.parametrize("rows", range(3, 12))
+def test_the_memory_that_is_advised_is_enough(rows: int) -> None:
+    config, given = PRESETS["tiny"], phase(rows, 1024)
+    advice = plan_launch(config, VOCABULARY, given, TrainExecution(memory_gib=0.001)).advice
+    advised = float(advice.split("training.memory_gib of ")[1].split()[0])
+    launch = plan_launch(config, VOCABULARY, given, TrainExecution(memory_gib=advised))
+    assert launch.fits
+    assert advised * GIB <= 1.01 * launch.needed
 
 
 def test_the_devices_own_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Cached generation against full forward passes; drafts that change nothing but the speed."""
 
+import math
 from random import Random
 
 import pytest
@@ -9,12 +10,12 @@ from torch import Tensor
 from pipeline.core.errors import UserError
 from trainer import generate as generation
 from trainer.config import ModelConfig, OptimizerConfig
-from trainer.drafting import generate_drafting
+from trainer.drafting import generate_drafting, remainder
 from trainer.generate import generate
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import build_optimizer
-from trainer.sampling import SamplingConfig
+from trainer.sampling import RowSampler, SamplingConfig
 
 KNOWN_TEXT = torch.tensor([[(i * i + i // 3) % 16 for i in range(48)]] * 2) % 12
 
@@ -147,10 +148,8 @@ def test_rows_of_a_drafted_batch_go_on_at_their_own_speed(learnt: MoEModel, draf
     assert known.passes < plain[0].passes == 29
     for one in drafted:
         assert one.passes * drafts == one.drafted
-        assert one.passes + one.accepted in (
-            29,
-            30,
-        )  # a step gives its drafts that hold and, but for the last, one more
+        # A step gives its drafts that hold and, but for the last, one more.
+        assert one.passes + one.accepted in (29, 30)
 
 
 def test_drafts_of_frequent_tokens_only_are_the_same_text(learnt: MoEModel) -> None:
@@ -201,6 +200,22 @@ def test_sampled_texts_have_the_exact_distribution_drafted_or_not(config: ModelC
         seen = torch.bincount(cells, minlength=27)
         # 26 degrees of freedom: 54 is exceeded once in a thousand when the distributions are equal; seeds are fixed.
         assert ((seen - expected) ** 2 / expected).sum() < 54
+
+
+def test_a_draft_as_likely_as_can_be_is_kept_by_any_number(learnt: MoEModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers just below 1, which float32 takes for 1."""
+    monkeypatch.setattr(RowSampler, "uniform", lambda _: math.nextafter(1.0, 0.0))
+    prompt, sampling = [KNOWN_TEXT[0, :10].tolist()], SamplingConfig(max_new_tokens=30)
+    drafted = generate_drafting(learnt, prompt, sampling, drafts=2)[0]
+    assert drafted.token_ids == generate(learnt, prompt, sampling)[0].token_ids
+    assert drafted.accepted > 0
+
+
+def test_what_a_refused_draft_leaves_is_a_distribution() -> None:
+    target, draft = torch.tensor([0.5, 0.2, 0.3]), torch.tensor([0.2, 0.6, 0.2])
+    torch.testing.assert_close(remainder(target, draft), torch.tensor([0.75, 0.0, 0.25]))
+    above = torch.nextafter(target, torch.ones(3))  # differs by rounding, and the target has nothing more
+    assert torch.equal(remainder(target, above), target)
 
 
 def test_bad_prompts_are_named(model: MoEModel, config: ModelConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from hand_plan import lines, same_end, train
 from pipeline.core.files import PARTIAL
 from pipeline.core.plans import Plan
 from trainer import saving
-from trainer.checkpoint import CheckpointInfo, checkpoints, load, read_info
+from trainer.checkpoint import CheckpointInfo, checkpoints, load, read_info, remove_partial
 from trainer.parallel.ranks import ALONE
 from trainer.saving import CheckpointSaver, SaveError
 from trainer.tensor_hash import PartHash, hash_part, hash_tensor, join_hashes
@@ -127,6 +128,27 @@ def test_a_phase_whose_disk_is_full_stops_and_goes_on_later(
     assert [read_info(place).step for place in checkpoints(tmp_path)] == [2]
     train(plan, tmp_path)
     same_end(tmp_path, whole)
+
+
+def test_a_checkpoint_half_removed_has_no_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = shutil.rmtree
+
+    def stopped(path: Path, ignore_errors: bool = False) -> None:
+        if ignore_errors:
+            return remove(path, ignore_errors=True)
+        next(path.glob("*.distcp")).unlink()
+        raise OSError("stopped")
+
+    monkeypatch.setattr(saving.shutil, "rmtree", stopped)
+    saver = CheckpointSaver(tmp_path, ALONE, keep=1)
+    saver.start(INFO, state(1.0), NO_TREE)
+    saver.start(replace(INFO, step=2), state(2.0), NO_TREE)
+    with pytest.raises(OSError, match="stopped"):
+        saver.wait()
+    assert [load(place).info.step for place in checkpoints(tmp_path)] == [2]
+    monkeypatch.undo()
+    remove_partial(tmp_path)
+    assert [place.name for place in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 KILLED = """

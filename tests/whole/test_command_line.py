@@ -67,7 +67,11 @@ MISTAKES = [
         "no file matches `nowhere/*.warc.gz`",
         "check the path",
     ),
-    ("c['sources']['web']['card'] = 'nowhere.yaml'", "no such configuration file", "nowhere.yaml"),
+    (
+        "c['sources']['web']['card'] = 'nowhere.yaml'",
+        "source `web` has no card: no file `nowhere.yaml`",
+        "samples/cards",
+    ),
     ("c['phases'][1]['mix'] = 'longr'", "unknown mix `longr`", "did you mean `longer`?"),
     (
         "c['mixes']['longer']['components']['long']['from'] = ['bokks']",

@@ -140,10 +140,25 @@ ALONE = Ranks(ParallelConfig())
 
 
 def start_ranks(config: ParallelConfig, device: str) -> Ranks:
-    """Join the processes that torchrun started. Raises `UserError` when there are not as many as configured."""
+    """Join the processes that torchrun started.
+
+    Raises `UserError` when there are not as many as configured, or the device is not here.
+    """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "torch finds no CUDA device here", where="training.device", fix="--set training.device=cpu, or a CUDA build"
+        )
     if config.processes == 1 and not dist.is_initialized():
         return ALONE
     if not dist.is_initialized():
+        if "RANK" not in os.environ:
+            raise UserError(
+                f"torchrun did not start this process, and training.parallel wants {config.processes} (data "
+                f"{config.data} x context {config.context})",
+                where="training.parallel",
+                fix=f"torchrun --nproc-per-node {config.processes} -m pipeline.cli …; or for one process: --set "
+                "training.parallel.data=1 --set training.parallel.expert=1 --set training.parallel.context=1",
+            )
         # gloo beside nccl: hashes, counts and losses are summed on the host.
         backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)

@@ -2,9 +2,8 @@
 
 Contract: gradients are sums over processes, not means, because each process's loss is already its share of the whole
 batch's. Every weight starts as in one process: initial values are drawn whole, one weight at a time, and cut.
-Without
-expert parallelism the experts are sharded by FSDP2 like the rest; with it a process keeps its experts whole and sums
-their gradients over the processes that have the same ones.
+Without expert parallelism the experts are sharded by FSDP2 like the rest; with it a process keeps its experts whole and
+sums their gradients over the processes that have the same ones.
 Source: FSDP2 (torch.distributed.fsdp.fully_shard); expert parallelism of GShard (arXiv 2006.16668).
 """
 
