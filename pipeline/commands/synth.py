@@ -28,6 +28,7 @@ from synth.acceptance import FilterShare, acceptance
 from synth.config import ReplayConfig, asks_endpoint, bound_endpoint
 from synth.endpoint_set import RESPONSES, EndpointWork
 from synth.estimate import Estimate, estimate
+from synth.sourced import JudgeConfig
 from synth.store import ResponseStore
 from synth.subagents.config import SearchConfig
 from synth.subagents.work import MEASURES
@@ -64,8 +65,9 @@ def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json:
         raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
     _run(opened, [needed for node in nodes for needed in node.step.inputs.values()], "", 0)
     found = {node.step.name: _estimated(opened, node) for node in nodes}
+    on_top = {node.step.name: _not_counted(node.step.config) for node in nodes}
     if as_json:
-        print_json({step: asdict(one) for step, one in found.items()})
+        print_json({step: {**asdict(one), "not_counted": on_top[step]} for step, one in found.items()})
         return
     columns = (
         "set",
@@ -83,6 +85,19 @@ def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json:
         for step, one in found.items()
     ]  # fmt: skip
     console.print(table("What asking would cost (expected: by the answers stored so far)", columns, rows))
+    for step, parts in on_top.items():
+        if parts:
+            console.print(f"[yellow]{step}[/yellow] asks more than that: {', '.join(parts)}")
+
+
+def _not_counted(config: object) -> list[str]:
+    """What a set asks once it has seen answers, which nobody can count before."""
+    judge: JudgeConfig = getattr(config, "judge", JudgeConfig())
+    ways_back = getattr(config, "minimum_round_trip", 0.0) > 0
+    return [
+        *([f"a judge about {judge.permille} of 1,000 samples that pass"] if judge.permille else []),
+        *(["the way back of each translation"] if ways_back else []),
+    ]
 
 
 def _or_dash(tokens: int | None) -> str:

@@ -76,12 +76,13 @@ def test_tool_environments_are_made_shown_and_read_back(command_line: CommandLin
 
 
 def test_asking_a_model_for_environments_can_be_estimated(command_line: CommandLine, tmp_path: Path) -> None:
-    asked = "{kind: tools, documents: 8, source: endpoint, endpoint: replay, samples: 3}"
+    asked = "{kind: tools, documents: 8, source: endpoint, endpoint: replay, samples: 3, judge: {permille: 250}}"
     more = ("--set", f"store={tmp_path / 'store'}", "--set", f"synth.tools={asked}")
     done = command_line("synth", "tests/mini.yaml", "tools", "--estimate", "--json", *more)
     assert done.returncode == 0, done.stderr
     estimated = json.loads(done.stdout)["synth.tools"]
     assert estimated["requests"] == 24
+    assert estimated["not_counted"] == ["a judge about 250 of 1,000 samples that pass"]
     assert estimated["prompt_tokens"] > 24 * 500
     unknown = command_line(
         "synth", "tests/mini.yaml", "tools", *more[:2], "--set", f"synth.tools={asked.replace('replay', 'reply')}"
