@@ -49,6 +49,17 @@ SHORTEST_EVIDENCE = 8  # characters
 MULTILINGUAL = "mul"
 
 
+def half_of_document(source: str, target: str) -> float:
+    """Characters of half a document said in `target`, for each of the document in `source`."""
+    return 0.5 * facts(target).characters_relative_to_english / facts(source).characters_relative_to_english
+
+
+def too_long(row: Row, maximum_characters: int) -> Refused | None:
+    """Why a document is not asked about when it has more characters than a model should read at once."""
+    length = len(row["text"])
+    return Refused("document_too_long", f"{length} characters") if length > maximum_characters else None
+
+
 class QuestionsMaker:
     """What question sets ask and how they judge."""
 
@@ -61,12 +72,10 @@ class QuestionsMaker:
 
     def length_share(self, source: str, target: str) -> float:
         """Questions and answers are about as long as half their document."""
-        return 0.5 * facts(target).characters_relative_to_english / facts(source).characters_relative_to_english
+        return half_of_document(source, target)
 
     def unfit(self, row: Row, config: QuestionsConfig) -> Refused | None:
-        length = len(row["text"])
-        too_long = length > config.maximum_document_characters
-        return Refused("document_too_long", f"{length} characters") if too_long else None
+        return too_long(row, config.maximum_document_characters)
 
     def requests(self, row: Row, config: QuestionsConfig, model: str, sample: int) -> list[Request]:
         template = prompt("questions.document", row["target"])

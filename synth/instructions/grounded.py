@@ -22,9 +22,9 @@ from synth.config import GroundedConfig
 from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
-from synth.language import facts, primary
+from synth.language import primary
 from synth.prompts import prompt
-from synth.questions import pair_failure
+from synth.questions import half_of_document, pair_failure, too_long
 
 KIND = "grounded"
 FIELDS = ("question", "reasoning", "answer", "evidence")
@@ -61,12 +61,10 @@ class GroundedMaker:
 
     def length_share(self, source: str, target: str) -> float:
         """A conversation is about as long as half its document."""
-        return 0.5 * facts(target).characters_relative_to_english / facts(source).characters_relative_to_english
+        return half_of_document(source, target)
 
     def unfit(self, row: Row, config: GroundedConfig) -> Refused | None:
-        length = len(row["text"])
-        too_long = length > config.maximum_document_characters
-        return Refused("document_too_long", f"{length} characters") if too_long else None
+        return too_long(row, config.maximum_document_characters)
 
     def requests(self, row: Row, config: GroundedConfig, model: str, sample: int) -> list[Request]:
         template = prompt("grounded.document", row["target"])
