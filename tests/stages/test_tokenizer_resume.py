@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -157,12 +158,19 @@ def test_refused_pairs_stay_refused_when_going_on(
 
 
 DRIVER = """
-import sys
+import sys, time
 from pathlib import Path
 from tokenizer_run import TokenizerRun, corpus
 from stages.tokenizer import checkpoint, counts, merging
 from stages.tokenizer.train import TokenizerConfig, TrainTokenizerConfig
 merging.SLICE_MERGES, checkpoint.KEPT_SECONDS, counts.RUN_WORDS = 1, 0.0, 40
+tell = checkpoint.Checkpoint.tell
+
+def tell_slowly(*told):
+    time.sleep(0.02)  # the ~280 merges take 6 s at the least, so that no machine is done before it is killed
+    tell(*told)
+
+checkpoint.Checkpoint.tell = tell_slowly
 config = TokenizerConfig(train=TrainTokenizerConfig(vocabulary=600, superword_share=0.1))
 print("begun", flush=True)
 TokenizerRun(Path(sys.argv[1]), [corpus()[shard::12] for shard in range(12)], config).make()
@@ -182,15 +190,19 @@ def driver(store: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for_another(store: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until the training has kept how far it is once more, or is over."""
+def wait_for_another(files: str, store: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until one of such files is new or written anew, or the run is over."""
 
-    def kept() -> list[int]:
-        return [file.stat().st_mtime_ns for file in store.glob(f"tokenizer-*/{CHECKPOINT}")]
+    def written() -> set[tuple[Path, int]]:
+        found: set[tuple[Path, int]] = set()
+        for file in store.glob(files):
+            with contextlib.suppress(FileNotFoundError):  # renamed since
+                found.add((file, file.stat().st_mtime_ns))
+        return found
 
-    before = kept()
-    while kept() == before and process.poll() is None:
-        time.sleep(0.01)
+    before = written()
+    while written() <= before and process.poll() is None:
+        time.sleep(0.005)
 
 
 @pytest.mark.kill
@@ -205,28 +217,20 @@ def test_killed_while_counting_and_training_the_rerun_gives_the_same_bytes(
     record_property("seed", seed)
     moments = random.Random(seed)
     store = tmp_path / "killed"
-    kills, in_training = 0, 0
-    for number in range(12):
+    kills = 0
+    for files in ("*/*", f"tokenizer-*/{CHECKPOINT}") * 6:  # while it counts, and while it trains, further in each time
         process = driver(store)
-        assert process.stdout is not None
-        process.stdout.readline()
-        if number % 2:
-            time.sleep(moments.uniform(0.05, 3.0))
-        else:  # while it trains, further in each time
-            wait_for_another(store, process)
-            time.sleep(moments.uniform(0.0, 0.2))
-        if process.poll() is not None:
-            break
+        wait_for_another(files, store, process)
+        time.sleep(moments.uniform(0.0, 0.1))
+        assert process.poll() is None, "the run ended before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         kills += 1
-        in_training += bool(list(store.glob(f"tokenizer-*/{CHECKPOINT}")))
+    assert list(store.glob(f"tokenizer-*/{CHECKPOINT}")), "no kill left a checkpoint behind"
     process = driver(store)
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
     record_property("kills", kills)
-    assert kills >= 3, "the run ended before it could be killed three times"
-    assert in_training >= 1, "no kill left a checkpoint behind"
     (folder,) = (path.parent for path in store.glob("tokenizer-*/tokenizer.json"))
     assert not (folder / CHECKPOINT).exists()
     assert not list(folder.glob(".partial-*"))
