@@ -170,7 +170,21 @@ class TranslationConfig(EndpointSetConfig):
     native_floor: float = Field(default=0.5, ge=0, lt=1)  # idiom and culture need native text (arXiv 2509.17317)
 
 
-class QuestionsConfig(EndpointSetConfig):
+class PairsConfig(EndpointSetConfig):
+    """Fields of a set that asks for several questions with their answers about each document."""
+
+    pairs: int = Field(ge=1)  # asked for
+    minimum_pairs: int = Field(ge=1)  # that pass their checks
+
+    @model_validator(mode="after")
+    def _enough_are_asked_for(self) -> Self:
+        if self.minimum_pairs > self.pairs:
+            message = f"minimum_pairs {self.minimum_pairs} is above pairs {self.pairs}: no document could have enough"
+            raise ValueError(message)
+        return self
+
+
+class QuestionsConfig(PairsConfig):
     """Questions and answers about documents, in another language than theirs (`synth/questions.py`)."""
 
     kind: Literal["questions"]
@@ -185,7 +199,7 @@ class QuestionsConfig(EndpointSetConfig):
     maximum_document_characters: int = Field(default=16_000, ge=1)
 
 
-class GroundedConfig(EndpointSetConfig):
+class GroundedConfig(PairsConfig):
     """Conversations about documents: questions with thinking and answers (`synth/instructions/grounded.py`)."""
 
     kind: Literal["grounded"]
