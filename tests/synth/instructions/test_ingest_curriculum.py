@@ -60,3 +60,13 @@ def test_a_source_is_running_text_or_for_ingest_sets(tmp_path: Path) -> None:
     assert "clean.towns" not in opened.graph.node("split").step.inputs.values()
     guarded = [block.name for block in opened.graph.node("guard.towns-asked").step.config.blocks]
     assert guarded == ["pii", "decontaminate"]
+
+
+def test_without_running_text_a_set_made_from_documents_says_what_is_missing(tmp_path: Path) -> None:
+    path = curriculum(tmp_path)
+    data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    data["sources"] = {"towns": data["sources"]["towns"]}
+    with path.open("w", encoding="utf-8") as handle:
+        YAML().dump(data, handle)
+    with pytest.raises(ConfigError, match=r"every source has `use: ingest`(.|\n)*add a source of running text"):
+        open_curriculum(path, ())
