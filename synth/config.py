@@ -35,7 +35,6 @@ FAMILY_NAMES: tuple[FamilyName, ...] = (
     "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
 )  # fmt: skip
 
-
 ProgramName = Literal["divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller"]
 PROGRAM_NAMES: tuple[ProgramName, ...] = (
     "divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller",
@@ -356,10 +355,8 @@ VERSIONS: Mapping[str, int] = {
     "programming": 1, "gym": 1, "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
-
-Asking = (
-    AskingConfig | SolutionsConfig | ToolsConfig | SearchConfig
-)  # what a set's configuration is when it asks a model
+# What a set's configuration is when it asks a model.
+Asking = AskingConfig | SolutionsConfig | ToolsConfig | SearchConfig
 
 
 def asks_endpoint(config: object) -> bool:
