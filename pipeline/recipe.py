@@ -128,5 +128,8 @@ def check_reviews(curriculum: Curriculum, cards: Mapping[str, SourceCard], locat
 
 
 def _matches(kind: str, pattern: str, names: Mapping[str, Any] | Sequence[str], located: Located, loc: Loc) -> None:
+    if not names:
+        what, fix = f"`{pattern}` has nothing to match: every source has `use: ingest`", "add a source of running text"
+        raise ConfigError(what, where=located.where(loc), fix=f"{fix}; what `ingest` sets map is no running text")
     if not any(fnmatchcase(name, pattern) for name in names):
         raise unknown_name(kind, pattern, names, where=located.where(loc))

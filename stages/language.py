@@ -25,6 +25,7 @@ from pydantic import Field
 
 from pipeline.core.config import Config
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, text_hash
+from pipeline.core.languages import MULTILINGUAL
 from stages.block import SPLIT, Dropped, Outcome, outcome, with_columns
 from stages.lid.masking import mask, masked_pieces
 from stages.lid.models import UNDETERMINED, Model, embedded, fasttext_file
@@ -33,7 +34,6 @@ from stages.lid.whole import Whole, read_paragraphs, settle, split_lines, whole
 from stages.long_texts import decoded, views
 
 CODE = "code"
-SEVERAL = "mul"  # BCP-47 for several languages
 LOOK_PARAGRAPHS = 8192  # judged at once: these two bound memory
 LOOK_CHARACTERS = 1 << 22
 Mixed = Literal["main", "label", "split"]
@@ -159,7 +159,7 @@ class Language:
                 if len(several) > 1:
                     counts["language.mixed"] += 1
                     if self._config.mixed == "label":
-                        langs[row], scores[row] = SEVERAL, _mean_score(found[row])
+                        langs[row], scores[row] = MULTILINGUAL, _mean_score(found[row])
                         extras[row] = _with_languages(extras[row], several)
             elif lang is None:
                 langs[row], scores[row] = self._config.code_lang, 1.0
@@ -185,7 +185,7 @@ class Language:
             return True
         if self._config.mixed == "split":
             return any(one in keep for one in several)
-        return lang == SEVERAL and all(one in keep for one in several)
+        return lang == MULTILINGUAL and all(one in keep for one in several)
 
     def _split(
         self, documents: pa.Table, found: Mapping[int, Identified], whole_ones: Outcome, counts: Counter[str]

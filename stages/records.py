@@ -7,13 +7,14 @@ Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JS
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from itertools import chain
 from typing import Any
 
 import orjson
 
+from pipeline.core.errors import InputError
 from pipeline.core.files import open_input
 from stages.charset import codec_name
 from stages.config import ReadConfig
@@ -103,6 +104,7 @@ def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fau
                 return
             rows = csv.reader(chain([head], text), delimiter=max(DELIMITERS, key=head.count))
             names = next(rows)
+            _refuse_doubled(names, file.name)
             for row in rows:
                 line = rows.line_num
                 if len(row) == len(names):
@@ -118,6 +120,14 @@ def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fau
         yield Fault("unknown_charset", f"{file.name}:{line}", message)
     except (*READ_ERRORS, csv.Error) as error:
         yield Fault("truncated", f"{file.name}:{line}", f"after this line: {type(error).__name__}: {error}")
+
+
+def _refuse_doubled(names: Sequence[str], file: str) -> None:
+    """Raises `InputError` for a column named twice, of which one would be lost; columns without a name may be many."""
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        what = f"the header names the column `{twice}` twice"
+        raise InputError(what, where=f"{file}:1", fix="rename or remove one of the two columns")
 
 
 def _text_or_none(value: Any) -> str | None:

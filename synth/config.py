@@ -35,7 +35,6 @@ FAMILY_NAMES: tuple[FamilyName, ...] = (
     "committee", "urn", "sequence", "journey", "shortest_path", "insertion_sort", "brackets", "ledger", "signposts",
 )  # fmt: skip
 
-
 ProgramName = Literal["divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller"]
 PROGRAM_NAMES: tuple[ProgramName, ...] = (
     "divisible_stretches", "longest_calm", "spaced_sum", "ways_to_pay", "later_smaller",
@@ -170,7 +169,21 @@ class TranslationConfig(EndpointSetConfig):
     native_floor: float = Field(default=0.5, ge=0, lt=1)  # idiom and culture need native text (arXiv 2509.17317)
 
 
-class QuestionsConfig(EndpointSetConfig):
+class PairsConfig(EndpointSetConfig):
+    """Fields of a set that asks for several questions with their answers about each document."""
+
+    pairs: int = Field(ge=1)  # asked for
+    minimum_pairs: int = Field(ge=1)  # that pass their checks
+
+    @model_validator(mode="after")
+    def _enough_are_asked_for(self) -> Self:
+        if self.minimum_pairs > self.pairs:
+            message = f"minimum_pairs {self.minimum_pairs} is above pairs {self.pairs}: no document could have enough"
+            raise ValueError(message)
+        return self
+
+
+class QuestionsConfig(PairsConfig):
     """Questions and answers about documents, in another language than theirs (`synth/questions.py`)."""
 
     kind: Literal["questions"]
@@ -185,7 +198,7 @@ class QuestionsConfig(EndpointSetConfig):
     maximum_document_characters: int = Field(default=16_000, ge=1)
 
 
-class GroundedConfig(EndpointSetConfig):
+class GroundedConfig(PairsConfig):
     """Conversations about documents: questions with thinking and answers (`synth/instructions/grounded.py`)."""
 
     kind: Literal["grounded"]
@@ -342,10 +355,8 @@ VERSIONS: Mapping[str, int] = {
     "programming": 1, "gym": 1, "instructions": 1, "ingest": 1, "answers": 1, "grounded": 1, "tools": 1, "search": 1,
 }  # fmt: skip
 
-
-Asking = (
-    AskingConfig | SolutionsConfig | ToolsConfig | SearchConfig
-)  # what a set's configuration is when it asks a model
+# What a set's configuration is when it asks a model.
+Asking = AskingConfig | SolutionsConfig | ToolsConfig | SearchConfig
 
 
 def asks_endpoint(config: object) -> bool:

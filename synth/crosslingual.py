@@ -14,6 +14,7 @@ from itertools import chain, groupby, permutations
 from typing import Any
 
 from pipeline.core.errors import InputError
+from pipeline.core.languages import MULTILINGUAL
 from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
@@ -24,7 +25,6 @@ from synth.output import Facts, ShardWriter, merged_facts
 from synth.parallel_checks import Side, check_pair, paragraphs
 from synth.selection import Chosen, choose, read_chosen, shards_of, slice_of
 
-MULTILINGUAL = "mul"
 MAKER = "seodang.crosslingual.parallel@1"
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from pipeline.core.languages import MULTILINGUAL
 from pipeline.core.rng import derive_seed
 from pipeline.core.verify.arithmetic import stated
 from pipeline.core.written import WRITTEN, woven
@@ -46,7 +47,6 @@ SCHEMA: Mapping[str, Any] = {
 }
 SPACE = re.compile(r"\s+")
 SHORTEST_EVIDENCE = 8  # characters
-MULTILINGUAL = "mul"
 
 
 def half_of_document(source: str, target: str) -> float:

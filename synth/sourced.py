@@ -35,6 +35,16 @@ class SourcedConfig(Config):
         return (value,) if isinstance(value, str) else value
 
 
+def refuse_sampling(config: Config, *names: str) -> None:
+    """Raises `ValueError` for sampling options that are set where no model writes: they would change nothing but the
+    set's identity, and make it again."""
+    fields = type(config).model_fields
+    unused = [name for name in names if getattr(config, name) != fields[name].default]
+    if unused:
+        message = f"no model writes here, so `{unused[0]}` changes nothing: remove it, or let the endpoint play a part"
+        raise ValueError(message)
+
+
 class JudgeConfig(Config):
     """A model that grades samples which passed every other check (`synth/judge.py`)."""
 

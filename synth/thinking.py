@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.core.languages import MULTILINGUAL
 from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
@@ -26,7 +27,6 @@ from synth.checks import Failure, Thought, check_thought
 from synth.client import Outcome
 from synth.completion import Completion, ContentError
 from synth.config import ThinkingConfig
-from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.language import primary
 from synth.passages import JOINT, chosen, passages

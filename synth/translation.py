@@ -23,6 +23,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from pipeline.core.languages import MULTILINGUAL
 from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
@@ -45,7 +46,6 @@ HEADING = re.compile(r"^#{1,6} ", re.M)
 ITEM = re.compile(r"^[ \t]*(?:[-*+]|\d+[.)]) ", re.M)
 COPIED_GRAM = 4  # words in a row that stand in both texts; names and terms are shorter
 LOOP_GRAM = 10
-MULTILINGUAL = "mul"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Language = Literal["ko", "en", "es", "de", "ja", "vi"]
 LANGUAGES: tuple[Language, ...] = ("ko", "en", "es", "de", "ja", "vi")
+MULTILINGUAL = "mul"  # BCP-47: a text in several languages
 NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|https?://\S+|[\d\W_]+", re.S)
 HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
 KANA = re.compile(r"[ぁ-ゖァ-ヺ]")

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from pipeline.core.languages import MULTILINGUAL
 from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import GroundedConfig
-from synth.crosslingual import MULTILINGUAL
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
 from synth.language import primary

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from random import Random
 
 from pipeline.core.documents import document_files
-from pipeline.core.languages import LANGUAGES, detect
+from pipeline.core.languages import LANGUAGES, MULTILINGUAL, detect
 from pipeline.core.record import ShardResult
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
 from pipeline.core.verify.expressions import ExpressionError
 from pipeline.core.verify.instructions import sentences
 from pipeline.core.verify.math import Verdict
-from synth.crosslingual import MULTILINGUAL
 from synth.instructions import tables
 from synth.instructions.checks import ANOTHER_LANGUAGE, check_form, check_languages, check_thinking
 from synth.instructions.config import Form, IngestConfig, ParallelMapping, QuestionMapping, TableMapping

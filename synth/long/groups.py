@@ -6,7 +6,7 @@ set's are not looked at, as in every set. Groups come in a seeded order of their
 adds; `in_shards` gathers them up to `documents_per_shard` and `shard_bytes`. With `longer: folders`, a group that is
 too long becomes a group for each of its folders, deeper where that is still too long; the files beside the folders are
 a group as well.
-Cost: reads the texts once for their lengths; memory: about 1 KB a part.
+Cost: streams the texts of a file once for their lengths; memory: about 1 KB a part, and a batch of texts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, document_id, read_table
@@ -33,7 +34,8 @@ from synth.long.config import LongConfig
 from synth.long.naming import UNIT, Facts, alone, group_of, name_of, number_of
 from synth.selection import check_patterns
 
-COLUMNS = ("id", "source", "lang", "domain", "url", "title", "date", "parents", "license", "extra", "text")
+COLUMNS = ("id", "source", "lang", "domain", "url", "title", "date", "parents", "license", "extra")
+TEXT_BATCH_ROWS = 256
 PARENT_KEYS = ("parent_id", "parent", "in_reply_to", "reply_to", "replied_to")
 OWN_KEYS = ("message_id", "post_id", "comment_id")
 
@@ -164,9 +166,8 @@ def _parts(
     """(group, part) of each chosen document of a file; `sources` takes in the names of all, `keys` those of the
     config's keys that a chosen one has."""
     table = read_table(path, DOCUMENT_SCHEMA, COLUMNS)
-    characters = pc.call_function("utf8_length", [table["text"]]).to_pylist()
-    sizes = pc.call_function("binary_length", [table["text"]]).to_pylist()
-    for row, entry in enumerate(table.drop_columns(["text"]).to_pylist()):
+    characters, sizes = text_lengths(path)
+    for row, entry in enumerate(table.to_pylist()):
         sources.add(entry["source"])
         wanted = any(fnmatchcase(entry["source"], pattern) for pattern in config.from_)
         if wanted and (not config.domains or entry["domain"] in config.domains):
@@ -176,6 +177,18 @@ def _parts(
             # A document that belongs to nothing is no part, whatever numbers its record has.
             place = None if name == alone(facts) else number_of(facts, config)
             yield name, _part(number, row, entry, facts, config, place, characters[row], sizes[row])
+
+
+def text_lengths(path: Path) -> tuple[list[int], list[int]]:
+    """(characters, bytes) of each text of a document file, which has no column of them; `TEXT_BATCH_ROWS` texts are
+    in memory at once, and none becomes a string of Python's."""
+    characters: list[int] = []
+    sizes: list[int] = []
+    for batch in pq.ParquetFile(path).iter_batches(TEXT_BATCH_ROWS, columns=["text"]):
+        texts = batch.column(0)
+        characters += pc.call_function("utf8_length", [texts]).to_pylist()
+        sizes += pc.call_function("binary_length", [texts]).to_pylist()
+    return characters, sizes
 
 
 def _facts(entry: Mapping[str, Any]) -> Facts:

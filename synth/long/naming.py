@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.core.languages import LANGUAGES
 from synth.long.config import LongConfig
-from synth.long.numerals import number_in
+from synth.long.numerals import number_in, number_of_digits
 
 GROUP_KEYS: Mapping[str, Sequence[str]] = {
     "books": ("book", "book_id", "work", "work_id", "isbn", "series"),
@@ -101,9 +101,9 @@ def number_of(facts: Facts, config: LongConfig) -> tuple[int, ...] | None:
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A key by which `ch2` comes before `ch10`."""
-    found = re.findall(r"\d+|\D+", text)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in found)
+    """A key by which `ch2` comes before `ch10`; digits too many to be a number count as text."""
+    found = [(part, number_of_digits(part) if part.isdecimal() else None) for part in re.findall(r"\d+|\D+", text)]
+    return tuple((1, 0, part.casefold()) if number is None else (0, number, "") for part, number in found)
 
 
 def _values(facts: Facts, keys: Sequence[str]) -> list[Any]:

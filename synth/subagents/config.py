@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from synth.sourced import SourcedConfig
+from synth.sourced import SourcedConfig, refuse_sampling
 
 QuestionKind = Literal["chain", "gaps", "written"]
 Part = Literal["agent", "summariser", "compressor"]
@@ -71,4 +71,6 @@ class SearchConfig(SearchCorpusConfig):
         if self.endpoint and not asked:
             message = "nothing is asked of `endpoint`: set agent, summariser or compressor to endpoint, or drop it"
             raise ValueError(message)
+        if not asked:
+            refuse_sampling(self, "temperature", "top_p", "max_tokens")
         return self

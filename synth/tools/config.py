@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.core.config import Config
 from pipeline.core.languages import LANGUAGES, Language
-from synth.sourced import Deduplicate, JudgeConfig
+from synth.sourced import Deduplicate, JudgeConfig, refuse_sampling
 
 DomainName = Literal["library", "clinic", "warehouse", "trains", "cards", "home", "meetings", "restaurant"]
 DOMAIN_NAMES: tuple[DomainName, ...] = (
@@ -43,4 +43,6 @@ class ToolsConfig(Config):
         if not self.endpoint and self.judge.permille:
             message = "a judge needs `endpoint`: a name under `endpoints:`"
             raise ValueError(message)
+        if self.source == "generator":
+            refuse_sampling(self, "samples", "temperature", "top_p", "max_tokens")
         return self

@@ -16,7 +16,7 @@ import pytest
 from pipeline.core.documents import read_documents, read_dropped
 from pipeline.core.errors import InputError
 from pipeline.core.steps import StepTask
-from synth.config import LANGUAGES, CrossLingualConfig
+from synth.config import LANGUAGES, CrossLingualConfig, GroundedConfig, QuestionsConfig
 from synth.crosslingual import WORK
 from synth.parallel_checks import Side, check_pair, number_words_in, numbers_in
 
@@ -162,6 +162,16 @@ def test_shards_and_input_shards_do_not_change_the_samples(library: Any, make_ta
         for path in (task.folder / "documents").iterdir():
             path.unlink()
     assert found[0] == found[1]
+
+
+def test_more_pairs_wanted_than_asked_for_are_refused() -> None:
+    for kind in (QuestionsConfig, GroundedConfig):
+        name = kind.__name__.removesuffix("Config").lower()
+        with pytest.raises(ValueError, match="minimum_pairs 5 is above pairs 4"):
+            kind.model_validate({"kind": name, "from": "x", "pairs": 4, "minimum_pairs": 5})
+        with pytest.raises(ValueError, match="minimum_pairs 9 is above pairs"):
+            kind.model_validate({"kind": name, "from": "x", "minimum_pairs": 9})
+        assert kind.model_validate({"kind": name, "from": "x", "pairs": 5, "minimum_pairs": 5}).minimum_pairs == 5
 
 
 def test_no_pair_is_an_error_naming_the_option(library: Any, make_task: Callable[..., StepTask]) -> None:

@@ -16,13 +16,21 @@ import networkx
 import pytest
 import zstandard
 
-from pipeline.core.documents import document_id, read_documents, read_dropped, text_hash
+from pipeline.core.documents import (
+    document_id,
+    read_documents,
+    read_dropped,
+    table_from_rows,
+    text_hash,
+    write_documents,
+)
 from pipeline.core.errors import InputError
 from pipeline.core.record import ShardResult
 from pipeline.core.steps import StepTask
 from synth.acceptance import FILTERS
 from synth.config import LANGUAGES, LongConfig
 from synth.licences import joined_licence
+from synth.long.groups import TEXT_BATCH_ROWS, text_lengths
 from synth.long.information import measured
 from synth.long.repositories import is_test
 from synth.long.work import JOINTS, WORK
@@ -319,3 +327,10 @@ def test_real_long_documents_are_informative() -> None:
     refused = [refusal(measured(one["text"]), one["lang"], limits) for one in small]
     assert len(refused) >= 40
     assert sum(one is not None for one in refused) <= 0.05 * len(refused), refused
+
+
+def test_lengths_are_streamed_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    texts = ["가é𝄞a"[: n % 5] * (n // 7) for n in range(2 * TEXT_BATCH_ROWS + 3)]
+    rows = [{"id": str(n), "text_hash": "h", "text": text, "source": "s"} for n, text in enumerate(texts)]
+    path = write_documents(tmp_path, 0, table_from_rows(rows))
+    assert text_lengths(path) == (list(map(len, texts)), [len(text.encode()) for text in texts])

@@ -288,6 +288,17 @@ def test_numerals(text: Any, number: int | None) -> None:
     assert number_in(text) == number
 
 
+def test_more_digits_than_python_reads_are_no_number() -> None:
+    """Python refuses to make a number of more than 4,300 digits."""
+    digits = "7" * 5000
+    assert number_in(digits) is None
+    assert number_in("〇" + "七" * 5000) is None
+    assert number_in(float("inf")) is None
+    assert number_in(float("nan")) is None
+    assert number_of(facts(title=f"Chapter {digits}"), config("books")) is None
+    assert natural(f"a{digits}") > natural("a10")
+
+
 def test_natural_order() -> None:
     assert sorted(["b10", "b9", "a", "B1", "10", "9"], key=natural) == ["9", "10", "a", "B1", "b9", "b10"]
     assert json.dumps(natural("a1")) == '[[1, 0, "a"], [0, 1, ""]]'

@@ -26,6 +26,7 @@ from synth.acceptance import FILTERS
 from synth.cache import Request
 from synth.config import ReplayConfig, asks_endpoint, endpoint_binding
 from synth.judge import judge_request
+from synth.subagents.config import SearchConfig
 from synth.tools import work
 from synth.tools.authoring import answer_schema, example, scenario_request, written_scenario
 from synth.tools.config import ToolsConfig
@@ -305,3 +306,22 @@ def test_a_model_is_asked_only_where_an_endpoint_is_named() -> None:
     for wrong in ({"source": "endpoint"}, {"judge": {"permille": 10}}):
         with pytest.raises(ValueError, match="a name under `endpoints:`"):
             config(1, **wrong)
+
+
+@pytest.mark.parametrize("option", [{"samples": 2}, {"temperature": 0.1}, {"top_p": 0.5}, {"max_tokens": 9}])
+def test_options_of_a_model_are_refused_where_none_writes(option: dict[str, Any]) -> None:
+    """They would change nothing but the fingerprint."""
+    (name,) = option
+    with pytest.raises(ValueError, match=f"`{name}` changes nothing"):
+        ToolsConfig.model_validate({"kind": "tools", "documents": 1, **option})
+    with pytest.raises(ValueError, match=f"`{name}` changes nothing"):  # the judge has parameters of its own
+        ToolsConfig.model_validate(
+            {"kind": "tools", "documents": 1, "endpoint": "w", "judge": {"permille": 1}, **option}
+        )
+    asked = {"kind": "tools", "documents": 1, "endpoint": "w", "source": "endpoint", **option}
+    assert getattr(ToolsConfig.model_validate(asked), name) == option[name]
+    if name != "samples":
+        search = {"kind": "search", "from": "x", "questions": 1, **option}
+        with pytest.raises(ValueError, match=f"`{name}` changes nothing"):
+            SearchConfig.model_validate(search)
+        assert SearchConfig.model_validate({**search, "agent": "endpoint", "endpoint": "w"}).endpoint == "w"

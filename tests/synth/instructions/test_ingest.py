@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,14 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ruamel.yaml import YAML
 
 from pipeline.core.documents import read_documents, read_dropped, write_documents
-from pipeline.core.errors import ConfigError, InputError
+from pipeline.core.errors import InputError
 from pipeline.core.record import Record, write_record
 from pipeline.core.steps import StepOutput, StepTask
 from pipeline.core.verify.instructions import sentences
-from pipeline.recipe import open_curriculum
 from stages.config import ReadConfig
 from stages.read import read_parts
 from stages.rows import Origin
@@ -332,6 +329,16 @@ def test_a_wrong_column_is_named_with_the_nearest(tmp_path: Path, ingest: Make) 
         WORK.shard_count(ingest(csv_of_towns(tmp_path / "towns.csv"), mapping, text_key="town"))
 
 
+def test_a_column_named_twice_is_refused_with_file_and_column(tmp_path: Path, ingest: Make) -> None:
+    path = tmp_path / "towns.csv"
+    path.write_text("town;people;people\nUlm;1;2\n", encoding="utf-8")
+    mapping = {"task": "table", "key": "town", "numbers": ["people"], "language": "de"}
+    with pytest.raises(InputError, match=r"towns\.csv:1: the header names the column `people` twice"):
+        ingest(path, mapping, text_key="town")
+    path.write_text("town;people;;\nUlm;1;;\n", encoding="utf-8")  # nameless columns of a spreadsheet
+    assert WORK.shard_count(ingest(path, mapping, text_key="town")) == 1
+
+
 def test_mappings_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ValueError, match="needs `context`"):
         IngestConfig.model_validate({"kind": "ingest", "from": "x", "mapping": {"task": "qa", "question": "q", "answer": "a", "answers_stand_in_context": True}})  # fmt: skip
@@ -354,48 +361,3 @@ def test_a_table_has_the_licence_of_all_its_rows(tmp_path: Path, ingest: Make) -
     mapping = {"task": "table", "key": "town", "numbers": ["people"], "language": "de"}
     rows, _ = made(ingest(jsonl(tmp_path / "towns.jsonl", records), mapping, text_key="town"))
     assert {row["license"] for row in rows} == {"CC0-1.0 AND (MIT OR GPL-2.0-only)"}  # the choice is of one part only
-
-
-def curriculum(folder: Path, **changes: Any) -> Path:
-    """The mini curriculum with a table of towns that an `ingest` set maps."""
-    data = YAML(typ="safe").load(Path("tests/mini.yaml").read_text(encoding="utf-8"))
-    csv_of_towns(folder / "towns.csv")
-    data["store"] = str(folder / "store")
-    read = {"kind": "csv", "paths": [str(folder / "towns.csv")], "text_key": "town"}
-    data["sources"]["towns"] = {"read": read, "card": "samples/cards/articles.yaml", "use": "ingest"} | changes.get(
-        "source", {}
-    )
-    mapping = {"task": "table", "key": "town", "numbers": ["people"], "language": "de", "questions_per_table": 8}
-    data["synth"]["towns-asked"] = {"kind": "ingest", "from": changes.get("from_", "towns"), "mapping": mapping}
-    if "component" in changes:
-        data["mixes"]["foundation"]["components"]["text"]["from"].append(changes["component"])
-    path = folder / "curriculum.yaml"
-    with path.open("w", encoding="utf-8") as handle:
-        YAML().dump(data, handle)
-    return path
-
-
-def test_the_whole_way_through_the_command_line(
-    tmp_path: Path, command_line: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    done = command_line("synth", str(curriculum(tmp_path)), "towns-asked", "--json")
-    assert done.returncode == 0, done.stderr
-    (shown,) = json.loads(done.stdout).values()
-    assert shown["documents_out"] >= 3
-    assert {one["reason"] for one in shown["filters"]} >= {"ingest.empty", "ingest.ambiguous", "ingest.duplicate"}
-    assert set(shown["by_language"]) == {"de"}
-
-
-def test_a_source_is_running_text_or_for_ingest_sets(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"`towns` is read as running text(.|\n)*add `use: ingest`"):
-        open_curriculum(curriculum(tmp_path, source={"use": "corpus"}), ())
-    with pytest.raises(ConfigError, match="unknown source or synthetic set `towns`"):
-        open_curriculum(curriculum(tmp_path, component="towns"), ())
-    with pytest.raises(ConfigError, match="unknown source `towns`"):
-        open_curriculum(curriculum(tmp_path), ["synth.think.from=towns"])
-    opened = open_curriculum(curriculum(tmp_path), ())
-    node = opened.graph.node("synth.towns-asked")
-    assert dict(node.step.inputs) == {"documents": "clean.towns"}
-    assert "clean.towns" not in opened.graph.node("split").step.inputs.values()
-    guarded = [block.name for block in opened.graph.node("guard.towns-asked").step.config.blocks]
-    assert guarded == ["pii", "decontaminate"]
