@@ -13,6 +13,7 @@ from trainer.config import ModelConfig, OptimizerConfig
 from trainer.drafting import generate_drafting, remainder
 from trainer.generate import generate
 from trainer.losses import compute_losses
+from trainer.model.cache import DecodeCache, DecodeStep
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import build_optimizer
 from trainer.sampling import RowSampler, SamplingConfig
@@ -102,6 +103,32 @@ def test_rows_of_a_batch_are_independent(model: MoEModel, monkeypatch: pytest.Mo
             with torch.no_grad():
                 assert int(full_logits(model, sequence)[-1].argmax()) == token
             sequence.append(token)
+
+
+@pytest.mark.parametrize("drafts", [0, 2])
+def test_no_mask_is_larger_than_a_chunk_of_the_prompt(
+    model: MoEModel, monkeypatch: pytest.MonkeyPatch, drafts: int
+) -> None:
+    """Whether tokens are drafted or not, and with the same greedy tokens as when the prompt is read at once."""
+    prompts, sampling = prompts_of(model, 50, 33), SamplingConfig(max_new_tokens=5)
+
+    def greedy() -> list[list[int]]:
+        found = generate_drafting(model, prompts, sampling, drafts) if drafts else generate(model, prompts, sampling)
+        return [continuation.token_ids for continuation in found]
+
+    at_once = greedy()
+    queries: list[int] = []
+    step = DecodeCache.step
+
+    def recorded(cache: DecodeCache, new_tokens: int) -> DecodeStep:
+        made = step(cache, new_tokens)
+        queries.extend(slots.mask_B1MS.shape[2] for slots in made.slots.values())
+        return made
+
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", 7)
+    monkeypatch.setattr(DecodeCache, "step", recorded)
+    assert greedy() == at_once
+    assert max(queries) == 7
 
 
 def test_a_row_stops_at_its_stop_token(model: MoEModel) -> None:

@@ -2,7 +2,8 @@
 
 Contract: a token sees itself and earlier tokens of its own document; a sliding layer's query sees `window_tokens`
 keys, itself included. Both paths are exact and neither ever holds a T x T mask: sliding attention works on blocks
-of Q = W/2 queries against 3W/2 keys, global attention loops over documents with the causal kernel.
+of Q = W/2 queries against 3W/2 keys, global attention loops over documents with the causal kernel. On accelerators
+`trainer.model.attention_kernels` does both, where `RowLayout` says so.
 Cost of a row: sliding O(T W), global O(sum of squared document lengths).
 Source: K-EXAONE (arXiv 2601.01739): QK-norm before RoPE, RoPE on sliding layers only, scale head_dim**-0.5.
 Shapes: B rows, T tokens, M new tokens, S cache slots or keys of a block, H query heads, K key-value heads, D head_dim,
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.architecture import LayerType, ModelConfig
+from trainer.model.attention_kernels import span_attention
 from trainer.model.cache import DecodeStep, LayerCache
 from trainer.model.exchange import ContextShare, gather_row, halo_before
 from trainer.model.fused import norm_and_turn_heads
@@ -43,7 +45,9 @@ class Attention(nn.Module):
 
     def forward(self, x_BTC: Tensor, layout: RowLayout) -> Tensor:
         q, k, v = self._project(x_BTC, layout.rope)
-        if self.window_tokens is not None and layout.block_mask is not None:
+        if layout.edges_E is not None:
+            mixed = span_attention(q, k, v, layout.edges_E, self.window_tokens)
+        elif self.window_tokens is not None and layout.block_mask is not None:
             mixed = sliding_attention(q, k, v, layout.block_mask, self.window_tokens, layout.share)
         elif layout.share is not None:
             keys, values = (gather_row(heads, layout.share) for heads in (k, v))
@@ -164,6 +168,10 @@ def _attention(q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, mask: Tensor | No
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
         mixed = _BackwardInFloat32.apply(q, k, v, mask, is_causal)
     else:
+        if q.device.type == "cuda":
+            # Some of torch's kernels take as many key heads as query heads only (float32's, those with a mask); for
+            # fewer, it would hold every score.
+            k, v = (heads.repeat_interleave(q.shape[1] // heads.shape[1], dim=1) for heads in (k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=True)
     return mixed.transpose(1, 2)
 

@@ -1,8 +1,10 @@
 """How the documents lie in a batch of rows: everything attention and the losses need to know about it.
 
 Contract: built once a forward pass from `document_ids_BT`, shared by all layers; no T x T mask anywhere. Equal
-neighbouring ids are one document; -1 is padding. Cost: O(B T window).
-Shapes: B rows, T tokens a row, N blocks of a row, W window in tokens, Q tokens of a block, S = W + Q.
+neighbouring ids are one document; -1 is padding. Here it is decided, by device and precision, how whole rows attend:
+by spans in one kernel call, or by blocks and documents. Cost: O(B T window), by spans O(B T).
+Shapes: B rows, T tokens a row, N blocks of a row, W window in tokens, Q tokens of a block, S = W + Q,
+E spans + 1.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.model.attention_kernels import span_edges, takes_spans
 from trainer.model.exchange import ContextShare
 from trainer.model.rope import RotaryTables, rotary_tables
 
@@ -29,8 +32,9 @@ class RowLayout:
     valid_BT: Tensor  # bool: not padding
     span_tokens: tuple[int, ...]  # lengths of the runs of equal id, row after row; they add up to B*T
     span_is_document: tuple[bool, ...]  # False for a run of padding
-    block_mask: Tensor | None  # [B*N, 1, Q, S] bool, or None where a row fits into one window
+    block_mask: Tensor | None  # [B*N, 1, Q, S] bool, or None where a row fits into one window, or by spans
     rope: RotaryTables
+    edges_E: Tensor | None = None  # int32, on the device: the spans' edges where a kernel takes them; None: blocks
     # Where processes share rows, every field above is about this process's stretch of them, and:
     share: ContextShare | None = None
     pieces: tuple[DocumentPiece, ...] = ()
@@ -45,20 +49,28 @@ class DocumentPiece(NamedTuple):
     end: int
 
 
-def row_layout(document_ids_BT: Tensor, window_tokens: int, head_dim: int, rope_theta: float) -> RowLayout:
-    """Describe the rows. `document_ids_BT` is any integer type; reads it back to the host once."""
+def row_layout(
+    document_ids_BT: Tensor, window_tokens: int, head_dim: int, rope_theta: float, dtype: torch.dtype = torch.float32
+) -> RowLayout:
+    """Describe the rows, whose activations are of `dtype`.
+
+    `document_ids_BT` is any integer type; reads it back to the host once.
+    """
     _, row_tokens = document_ids_BT.shape
     starts_BT = torch.ones_like(document_ids_BT, dtype=torch.bool)
     starts_BT[:, 1:] = document_ids_BT[:, 1:] != document_ids_BT[:, :-1]
     start_positions = starts_BT.flatten().nonzero().squeeze(1)
     span_is_document = document_ids_BT.flatten()[start_positions] != PADDING_ID
     edges: list[int] = [*start_positions.tolist(), document_ids_BT.numel()]
+    by_spans = takes_spans(document_ids_BT.device, dtype, head_dim)
+    needs_blocks = row_tokens > window_tokens and not by_spans
     return RowLayout(
         valid_BT=document_ids_BT != PADDING_ID,
         span_tokens=tuple(end - start for start, end in pairwise(edges)),
         span_is_document=tuple(span_is_document.tolist()),
-        block_mask=_block_mask(starts_BT.cumsum(1), window_tokens) if row_tokens > window_tokens else None,
+        block_mask=_block_mask(starts_BT.cumsum(1), window_tokens) if needs_blocks else None,
         rope=rotary_tables(torch.arange(row_tokens, device=document_ids_BT.device), head_dim, rope_theta),
+        edges_E=span_edges(start_positions, document_ids_BT.numel()) if by_spans else None,
     )
 
 

@@ -72,7 +72,7 @@ class MoEModel(nn.Module):
         config = self.config
         form = config.window_tokens, config.head_dim, config.rope_theta
         if self.share is None:
-            layout = row_layout(document_ids_BT, *form)
+            layout = row_layout(document_ids_BT, *form, self._precision())
         else:
             layout = shared_row_layout(document_ids_BT, *form, self.share)
             token_ids_BT = self.share.part(token_ids_BT)
@@ -126,7 +126,11 @@ class MoEModel(nn.Module):
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """The tokens' embeddings in the activations' precision, which every later product follows."""
-        return self.embedding(token_ids).to(self.activation_dtype or self.embedding.weight.dtype)
+        return self.embedding(token_ids).to(self._precision())
+
+    def _precision(self) -> torch.dtype:
+        """Of the residual stream, and so of every layer's queries and keys."""
+        return self.activation_dtype or self.embedding.weight.dtype
 
     def new_cache(self, padding_B: Tensor) -> DecodeCache:
         """An empty cache for `forward_cached`; `padding_B` int64 is how many of each row's first tokens are padding."""
