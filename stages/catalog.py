@@ -82,7 +82,7 @@ BLOCKS: dict[str, BlockEntry] = {
             "stages.decontaminate:make",
             version=2,
             path_fields=("against",),
-            report="stages.contamination:report",
+            report="stages.decontaminate:report",
         ),
         BlockEntry("datatrove", "stages.adapters:DatatroveConfig", "stages.adapters:make"),
         *(

@@ -12,16 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.core.documents import read_table, write_table
 from pipeline.core.files import PARTIAL
 from stages.benchmark_files import Item
-
-if TYPE_CHECKING:
-    from stages.decontaminate import DecontaminateConfig
 
 TABLE = "decontamination"  # folder of the evidence, and the record's fact
 ITEMS = "benchmarks"
@@ -80,11 +77,11 @@ def evidence_table(documents: pa.Table, hits: Sequence[tuple[int, Hit]]) -> pa.T
     )
 
 
-def report(folder: Path, config: DecontaminateConfig, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Write the items' table of a finished step; returns benchmark -> counts."""
-    from stages.decontaminate import make
+def report_items(folder: Path, items: Sequence[Item], searched: Sequence[str]) -> dict[str, Any]:
+    """Write the items' table of a finished step; returns benchmark -> counts.
 
-    index = make(config, paths).index
+    `searched` says of each item by which methods it was, joined by `+`; empty: it was too short for any.
+    """
     quoting: Counter[tuple[str, str]] = Counter()
     documents: dict[str, set[str]] = {}
     for path in sorted(p for p in (folder / TABLE).glob("*.parquet") if not p.name.startswith(PARTIAL)):
@@ -92,19 +89,19 @@ def report(folder: Path, config: DecontaminateConfig, paths: Mapping[str, tuple[
         quoting.update(_distinct(rows))
         for row in rows:
             documents.setdefault(row["benchmark"], set()).add(row["id"])
-    found = [quoting[item.place, item.field] for item in index.items]
+    found = [quoting[item.place, item.field] for item in items]
     table = pa.table(
         {
-            **{name: [getattr(item, name) for item in index.items] for name in ("benchmark", "record", "field")},
-            "item": [item.place for item in index.items],
-            "characters": [len(item.text) for item in index.items],
-            "searched": list(index.searched),
+            **{name: [getattr(item, name) for item in items] for name in ("benchmark", "record", "field")},
+            "item": [item.place for item in items],
+            "characters": [len(item.text) for item in items],
+            "searched": list(searched),
             "documents": found,
         }
     )
     write_table(folder / ITEMS / "items.parquet", table.select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA))
     summary: dict[str, dict[str, int]] = {}
-    for item, how, count in zip(index.items, index.searched, found, strict=True):
+    for item, how, count in zip(items, searched, found, strict=True):
         row = summary.setdefault(item.benchmark, {"items": 0, "too_short": 0, "items_quoted": 0, "documents": 0})
         row["items"] += 1
         row["too_short"] += not how

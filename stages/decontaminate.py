@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from pydantic import Field
 from pipeline.core.config import Config
 from stages.benchmark_files import TEXT_FIELDS, BenchmarkFields, Item, read_items
 from stages.block import Dropped, Outcome, outcome
-from stages.contamination import TABLE, Hit, evidence_table
+from stages.contamination import TABLE, Hit, evidence_table, report_items
 from stages.dedup.segment import WEIGHTS, segment, tables
 from stages.dedup.signatures import compared_texts, text_buffers
 from stages.quotation import (
@@ -198,3 +199,9 @@ def make(config: DecontaminateConfig, paths: Mapping[str, tuple[str, ...]]) -> D
     """Read and hash the benchmark files `paths["against"]`. Raises `InputError`."""
     items = read_items(paths.get(AGAINST, ()), BenchmarkFields(fields=config.fields), config.mapping)
     return Decontaminate(config, build_index(items, config))
+
+
+def report(folder: Path, config: DecontaminateConfig, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What a finished step's evidence says of every item of the benchmark files `paths["against"]`."""
+    index = make(config, paths).index
+    return report_items(folder, index.items, index.searched)

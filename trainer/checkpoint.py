@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +114,27 @@ def latest(folder: Path) -> Path | None:
 
 
 def read_info(place: Path) -> CheckpointInfo:
-    """Raises `InputError` when there is no finished checkpoint or it has another version."""
+    """Raises `InputError` when there is no finished checkpoint, it is damaged, or it has another version."""
     path = place / CHECKPOINT
     if not path.is_file():
         raise InputError("not a checkpoint: no checkpoint.json", where=str(place), fix="name a step-… folder")
-    stored = read_json(path)
-    if stored.get("version") != CHECKPOINT_VERSION:
+    try:
+        stored = read_json(path)
+    except OSError as error:
+        raise InputError(f"unreadable checkpoint: {error}", where=str(path), fix=_OLDER) from error
+    except ValueError as error:  # of its encoding too
+        raise InputError(f"unreadable checkpoint: not JSON: {error}", where=str(path), fix=_OLDER) from error
+    version = stored.get("version") if isinstance(stored, dict) else None
+    if version != CHECKPOINT_VERSION:
         raise InputError(
-            f"checkpoint version {stored.get('version')}, this program reads {CHECKPOINT_VERSION}", where=str(path)
+            f"checkpoint version {version}, this program reads {CHECKPOINT_VERSION}",
+            where=str(path),
+            fix=f"{_OLDER}, or use the program that wrote it",
         )
+    names = {each.name: each.default is MISSING and each.default_factory is MISSING for each in fields(CheckpointInfo)}
+    wrong = sorted((stored.keys() - names.keys()) | {name for name, needed in names.items() if needed} - stored.keys())
+    if wrong:
+        raise InputError(f"unreadable checkpoint: `{wrong[0]}` is missing or not known", where=str(path), fix=_OLDER)
     return CheckpointInfo(**stored)
 
 
@@ -221,9 +233,15 @@ def check_fits(info: CheckpointInfo, where: Path, plan: Plan, run: CheckpointInf
 
 
 def remove_partial(folder: Path) -> None:
-    """Clear what a killed save left behind."""
+    """Clear what a killed save left behind. What cannot be removed is warned of: nothing reads it."""
     for path in sorted((folder / CHECKPOINTS).glob(f"{PARTIAL}*")):
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            warnings.warn(
+                f"what is left of a save was not removed: {error}. Training goes on; remove {path} by hand",
+                stacklevel=2,
+            )
 
 
 def expect_no_group() -> None:

@@ -3,8 +3,9 @@
 Contract: `start` returns when the state is copied to the host; what follows happens in a thread of its own. At most one
 save is in flight: the next waits for it. A save is written under a temporary name, read back and compared part by
 part, then `checkpoint.json` is written and the folder renamed by the first process: what is killed on the way has no
-final name. An error of the background is raised by `check`, `wait` or the next `start`. All processes call the same
-functions at the same steps, and see one folder. The same state gives the same bytes on disk.
+final name. Old checkpoints that cannot be removed are warned of. An error of the background is raised by `check`,
+`wait` or the next `start`. All processes call the same functions at the same steps, and see one folder. The same state
+gives the same bytes on disk.
 Cost: memory for one copy of the process's part of the state, and READ_BACK_BYTES; one write, one read and two hashes.
 Source: torch.distributed.checkpoint's `async_save`.
 """
@@ -12,6 +13,7 @@ Source: torch.distributed.checkpoint's `async_save`.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -153,9 +155,7 @@ class CheckpointSaver:
         except OSError as error:
             raise _not_written(info, partial, str(error)) from error
         for old in checkpoints(self._folder)[: -self._keep]:
-            if not read_info(old).ends_segment:
-                # Under another name first: what is killed half removed is no checkpoint.
-                shutil.rmtree(old.rename(old.with_name(f"{PARTIAL}{old.name}")))
+            _remove(old)
 
 
 def save(folder: Path, info: CheckpointInfo, model: Mapping[str, Tensor], optimizer: Any, *, keep: int) -> Path:
@@ -223,6 +223,20 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
         size += own
     if names:
         yield names
+
+
+def _remove(old: Path) -> None:
+    """Of a checkpoint no longer kept, unless it ends a segment. What cannot be removed or read is warned of."""
+    try:
+        if not read_info(old).ends_segment:
+            # Under another name first: what is killed half removed is no checkpoint.
+            shutil.rmtree(old.rename(old.with_name(f"{PARTIAL}{old.name}")))
+    except (OSError, UserError) as error:
+        warnings.warn(
+            f"an old checkpoint was not removed: {error}. Training goes on; remove {old}, or {PARTIAL}{old.name} "
+            "beside it, by hand when it is not needed any more",
+            stacklevel=2,
+        )
 
 
 def _check_all_there(partial: Path, files: Mapping[str, int]) -> None:

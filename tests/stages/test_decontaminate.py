@@ -188,7 +188,7 @@ def test_items_that_share_their_text_are_all_named(tmp_path: Path) -> None:
 
 
 def test_the_report_counts_each_item_and_what_cannot_be_found(tmp_path: Path) -> None:
-    from stages.contamination import report
+    from stages.decontaminate import report
 
     paths = {"against": (benchmark(tmp_path / "b.jsonl", {"question": QUESTIONS["en"]}, {"question": "Why?"}),)}
     config = DecontaminateConfig()

@@ -22,6 +22,7 @@ from pipeline.core.files import PARTIAL
 from pipeline.core.plans import Plan
 from trainer import saving
 from trainer.checkpoint import CheckpointInfo, checkpoints, load, read_info, remove_partial
+from trainer.config import TrainExecution
 from trainer.parallel.ranks import ALONE
 from trainer.saving import CheckpointSaver, SaveError
 from trainer.tensor_hash import PartHash, hash_part, hash_tensor, join_hashes
@@ -137,18 +138,60 @@ def test_a_checkpoint_half_removed_has_no_final_name(tmp_path: Path, monkeypatch
         if ignore_errors:
             return remove(path, ignore_errors=True)
         next(path.glob("*.distcp")).unlink()
-        raise OSError("stopped")
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
 
     monkeypatch.setattr(saving.shutil, "rmtree", stopped)
-    saver = CheckpointSaver(tmp_path, ALONE, keep=1)
-    saver.start(INFO, state(1.0), NO_TREE)
-    saver.start(replace(INFO, step=2), state(2.0), NO_TREE)
-    with pytest.raises(OSError, match="stopped"):
-        saver.wait()
-    assert [load(place).info.step for place in checkpoints(tmp_path)] == [2]
+    with CheckpointSaver(tmp_path, ALONE, keep=1) as saver:
+        saver.start(INFO, state(1.0), NO_TREE)
+        saver.start(replace(INFO, step=2), state(2.0), NO_TREE)
+        with pytest.warns(UserWarning, match=r"not removed: .*busy.*remove .*step-00000001") as told:
+            saver.wait()
+        assert len(told) == 1
+        assert [load(place).info.step for place in checkpoints(tmp_path)] == [2]
     monkeypatch.undo()
     remove_partial(tmp_path)
     assert [place.name for place in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_ends_no_run(
+    plan: Plan, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.name == "step-00000002":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.warns(UserWarning, match=r"Permission denied: .*step-00000002'. Training goes on; remove "):
+        train(plan, tmp_path, execution=TrainExecution(checkpoint_every_steps=2, keep_checkpoints=1))
+    assert [read_info(place).step for place in checkpoints(tmp_path)] == [2, 6]
+    assert lines(tmp_path) == lines(whole)
+
+
+def test_what_is_left_of_a_save_and_cannot_be_removed_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    left = tmp_path / "checkpoints" / f"{PARTIAL}step-00000002"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    with pytest.warns(UserWarning, match=r"Permission denied: .* remove .*step-00000002 by hand"):
+        remove_partial(tmp_path)
+
+
+def test_an_old_checkpoint_that_cannot_be_read_ends_no_run(tmp_path: Path) -> None:
+    with CheckpointSaver(tmp_path, ALONE, keep=1) as saver:
+        place = saver.start(INFO, state(1.0), NO_TREE)
+        saver.wait()
+        (place / "checkpoint.json").write_text('{"version": 2, "phase"')
+        saver.start(replace(INFO, step=2), state(2.0), NO_TREE)
+        with pytest.warns(UserWarning, match=r"not removed: .*step-00000001/checkpoint.json.*not JSON"):
+            saver.wait()
+    assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
 
 
 KILLED = """
