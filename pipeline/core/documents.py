@@ -7,7 +7,8 @@ kept for a bounded number per reason and shard so that `peek` can show it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,33 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file of ours; another schema raises `InputError` naming the file and the first difference."""
-    try:
+    with _readable(path):
         table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    _check_columns(table.schema.names, wanted.names, path)
+    return table.cast(wanted).combine_chunks()
+
+
+def column_batches(path: Path, column: str, rows: int) -> Iterator[pa.Array]:
+    """One column of a Parquet file of ours, `rows` values at once in memory; `InputError` as `read_table` has it."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        _check_columns([name for name in file.schema_arrow.names if name == column], [column], path)
+        for batch in file.iter_batches(rows, columns=[column]):
+            yield batch.column(0)
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", where=str(path)) from None
-    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    if table.schema.names != wanted.names:
-        missing = sorted(set(wanted.names) - set(table.schema.names))
+
+
+def _check_columns(found: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    if found != wanted:
+        missing = sorted(set(wanted) - set(found))
         raise InputError(f"columns differ from the contract: missing {missing}", where=str(path))
-    return table.cast(wanted).combine_chunks()
 
 
 def document_files(folder: Path) -> list[Path]:

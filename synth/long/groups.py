@@ -21,10 +21,9 @@ from typing import Any
 
 import orjson
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, document_id, read_table
+from pipeline.core.documents import DOCUMENT_SCHEMA, column_batches, document_files, document_id, read_table
 from pipeline.core.errors import InputError
 from pipeline.core.languages import LANGUAGES
 from pipeline.core.steps import StepTask
@@ -184,8 +183,7 @@ def text_lengths(path: Path) -> tuple[list[int], list[int]]:
     in memory at once, and none becomes a string of Python's."""
     characters: list[int] = []
     sizes: list[int] = []
-    for batch in pq.ParquetFile(path).iter_batches(TEXT_BATCH_ROWS, columns=["text"]):
-        texts = batch.column(0)
+    for texts in column_batches(path, "text", TEXT_BATCH_ROWS):
         characters += pc.call_function("utf8_length", [texts]).to_pylist()
         sizes += pc.call_function("binary_length", [texts]).to_pylist()
     return characters, sizes

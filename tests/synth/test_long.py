@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import networkx
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -334,3 +335,13 @@ def test_lengths_are_streamed_in_the_order_of_the_rows(tmp_path: Path) -> None:
     rows = [{"id": str(n), "text_hash": "h", "text": text, "source": "s"} for n, text in enumerate(texts)]
     path = write_documents(tmp_path, 0, table_from_rows(rows))
     assert text_lengths(path) == (list(map(len, texts)), [len(text.encode()) for text in texts])
+
+
+def test_texts_that_cannot_be_read_are_an_error_naming_the_file(tmp_path: Path) -> None:
+    path = write_documents(tmp_path, 0, table_from_rows([{"id": "1", "text_hash": "h", "text": "a", "source": "s"}]))
+    pq.write_table(pq.read_table(path).drop_columns(["text"]), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet.*missing \['text'\]"):
+        text_lengths(tmp_path / "other.parquet")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"00000\.parquet.*not a readable Parquet file"):
+        text_lengths(path)
