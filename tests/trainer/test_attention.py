@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_rows import Heads, random_rows
 from torch import Tensor
 
 from trainer.config import ModelConfig
@@ -13,10 +14,8 @@ from trainer.model.layout import RowLayout, row_layout
 from trainer.model.model import MoEModel
 from trainer.model.rope import rotary_tables, rotate
 
-Shapes = tuple[Tensor, Tensor, Tensor]
 
-
-def dense_attention(qkv: Shapes, document_ids_BT: Tensor, window_tokens: int | None) -> Tensor:
+def dense_attention(qkv: Heads, document_ids_BT: Tensor, window_tokens: int | None) -> Tensor:
     """The definition: one T x T mask."""
     tokens = document_ids_BT.shape[1]
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)[None]
@@ -27,17 +26,6 @@ def dense_attention(qkv: Shapes, document_ids_BT: Tensor, window_tokens: int | N
     k, v = (heads.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for heads in (k, v))
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask[:, None], -torch.inf)
     return (scores.softmax(-1) @ v).transpose(1, 2)
-
-
-def random_rows(seed: int, rows: int, tokens: int, documents: int) -> tuple[Shapes, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    qkv = tuple(
-        torch.randn(rows, tokens, heads, 8, generator=generator, dtype=torch.float64, requires_grad=True)
-        for heads in (4, 2, 2)
-    )
-    ids = torch.randint(0, documents, (rows, tokens), generator=generator).sort(dim=1).values
-    assert len(qkv) == 3
-    return qkv, ids
 
 
 def layout_of(document_ids_BT: Tensor, window_tokens: int) -> RowLayout:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_rows import Heads, random_rows
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -183,12 +184,7 @@ def test_a_layout_by_spans_has_edges_and_no_mask(by_spans: pytest.MonkeyPatch) -
 def test_spans_are_blocks_and_documents(
     flash_kernel: None, seed: int, rows: int, tokens: int, documents: int, window: int, heads: tuple[int, int]
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    q, k, v = (
-        torch.randn(rows, tokens, n, 8, generator=generator, dtype=torch.float64, requires_grad=True)
-        for n in (heads[0], heads[1], heads[1])
-    )
-    ids = torch.randint(0, documents, (rows, tokens), generator=generator).sort(dim=1).values
+    (q, k, v), ids = random_rows(seed, rows, tokens, documents, *heads)
     layout = row_layout(ids, window, 8, 1e4)
     starts = torch.tensor(layout.span_tokens).cumsum(0) - torch.tensor(layout.span_tokens)
     edges = span_edges(starts, rows * tokens)
@@ -283,9 +279,6 @@ def test_compiled_once_for_any_number_of_documents(
         layout = replace(layout_by_spans("cpu", 32, [0, 32]), edges_E=span_edges(torch.tensor(starts), 32))
         torch.testing.assert_close(compiled(x_BTC, layout), attention(x_BTC, layout))
     assert counter.frame_count == 1
-
-
-Heads = tuple[Tensor, Tensor, Tensor]
 
 
 def heads_and_ids() -> tuple[Heads, Tensor]:
