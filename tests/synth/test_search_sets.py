@@ -213,9 +213,9 @@ def test_settings_that_do_not_fit_are_refused(more: dict[str, Any], message: str
         config(**more)
 
 
-def test_the_loop_does_not_change_the_index_but_the_pages_do() -> None:
+def test_the_loop_does_not_change_the_index_but_the_pages_do(tmp_path: Path) -> None:
     def fingerprints(*overrides: str) -> tuple[str, str]:
-        graph = open_curriculum(GOLDEN, ["store=nowhere", *overrides]).graph
+        graph = open_curriculum(GOLDEN, [f"store={tmp_path}", *overrides]).graph
         assert graph.node("synth.search").step.inputs == {"index": "index.search"}
         return graph.node("index.search").fingerprint, graph.node("synth.search").fingerprint
 
@@ -227,14 +227,14 @@ def test_the_loop_does_not_change_the_index_but_the_pages_do() -> None:
     assert changed[1] != search
 
 
-def test_a_set_that_asks_is_bound_to_its_endpoint() -> None:
+def test_a_set_that_asks_is_bound_to_its_endpoint(tmp_path: Path) -> None:
     model = "synth.search.endpoint=replay"
     step = (
-        open_curriculum(GOLDEN, ["store=nowhere", model, "synth.search.summariser=endpoint"])
+        open_curriculum(GOLDEN, [f"store={tmp_path}", model, "synth.search.summariser=endpoint"])
         .graph.node("synth.search")
         .step
     )
     assert step.content["model"] == "recorded-writer"
     assert "endpoint" in step.paths
     with pytest.raises(ConfigError, match="unknown endpoint"):
-        open_curriculum(GOLDEN, ["store=nowhere", "synth.search.endpoint=x", "synth.search.summariser=endpoint"])
+        open_curriculum(GOLDEN, [f"store={tmp_path}", "synth.search.endpoint=x", "synth.search.summariser=endpoint"])
