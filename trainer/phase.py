@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,9 +82,7 @@ def train_segment(
     ranks = start_ranks(execution.parallel, execution.device)
     run = Run(phase, plan, found, folder, execution, found.first_row, found.rows, ranks)
     _check_run(run, tokenizer_fingerprint)
-    if ranks.is_first:
-        remove_partial(folder)
-    ranks.wait()
+    ranks.first_does(lambda: remove_partial(folder))
     own = _own_checkpoint(run)
     place = own or parent_checkpoint
     info = CheckpointInfo(
@@ -162,9 +161,7 @@ def train_branch(
     branch = phase.replaced(learning_rate=decay, batch_ramp=())
     ranks = start_ranks(execution.parallel, execution.device)
     run = Run(branch, plan, segment, folder, execution, origin.position, rows, ranks)
-    if ranks.is_first:
-        remove_partial(folder)
-    ranks.wait()
+    ranks.first_does(lambda: remove_partial(folder))
     own = _own_checkpoint(run)
     info = read_info(own) if own is not None else origin.started(phase.name)
     if own is not None and info.position == run.end:
@@ -216,33 +213,38 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     """The steps from `info.position` to the segment's end; the checkpoint there."""
     log_path = run.folder / TRAIN_LOG
     ranks = run.ranks
-    log, monitors = None, list[Monitor]()
-    if ranks.is_first:
-        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+    log: RunLog | None = None
+    monitors = list[Monitor]()
+
+    def open_log() -> None:
+        nonlocal log, monitors
         log = RunLog.open(log_path, keep_steps=info.step)
-    ranks.wait()
+        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+
+    def tell(line: StepLine) -> None:
+        for each in (log, *monitors):
+            if each is not None:
+                each.write(line)
+
     reader = BatchReader(run.plan, ranks.device(run.execution.device))
     model.train()
     place: Path | None = None
     try:
+        ranks.first_does(open_log)
         _check_log_reaches(log_path, info)
         recent = Recent(optimizer.config.spike_guard, read_lines(log_path))
         ranks.wait()  # nobody writes while another reads
         with CheckpointSaver(run.folder, ranks, run.execution.keep_checkpoints) as saver:
             while info.position < run.end:
                 line = _step(run, model, optimizer, reader, info, recent)
-                if log is not None:
-                    log.write(line)
-                for monitor in monitors:
-                    monitor.write(line)
+                ranks.first_does(partial(tell, line))
                 info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
                 done = run.steps_done(info.position)
                 if on_step is not None and ranks.is_first:
                     on_step(line, done, run.steps)
                 saver.check()
                 if info.ends_segment or done % run.checkpoint_every == 0:
-                    if ranks.is_first:
-                        _close_log(run, info, log_path)
+                    ranks.first_does(partial(_close_log, run, info, log_path))
                     place = saver.start(info, *named_state(model, optimizer, ranks))
     finally:
         for each in (log, *monitors):

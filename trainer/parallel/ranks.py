@@ -83,6 +83,33 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return float(found)
 
+    def all_say(self, here: bool) -> bool:
+        """Whether it is so in every process; the answer is the same in all."""
+        if self.is_alone:
+            return here
+        said = torch.tensor(float(here))
+        dist.all_reduce(said, dist.ReduceOp.MIN)
+        return bool(said)
+
+    def first_does(self, work: Callable[[], None]) -> None:
+        """The first process does `work`, such as writing a file that all share. What fails in it fails in all."""
+        if self.is_alone:
+            work()
+            return
+        failed: Exception | None = None
+        if self.is_first:
+            try:
+                work()
+            except Exception as error:
+                failed = error
+        if self.all_say(failed is None):
+            return
+        told: list[Exception | None] = [_sendable(failed)]
+        dist.broadcast_object_list(told, src=0)
+        error = failed or told[0]
+        assert error is not None
+        raise error
+
     def of_all(self, made: Made) -> list[Made]:
         """What each process has made, in order, in every process."""
         if self.is_alone:
