@@ -32,6 +32,7 @@ from trainer.checkpoint import (
 )
 from trainer.config import LearningRate, ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 from trainer.data import BatchReader
+from trainer.devices import check_device
 from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
@@ -175,7 +176,7 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
-    _check_compiles(run)
+    check_compiles(run.phase, run.execution)
     with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
         device = run.ranks.device(run.execution.device)
@@ -200,8 +201,9 @@ def restore(place: Path, model: MoEModel, optimizer: MuonAdamW, ranks: Ranks = A
 def load_model(place: Path, device: str = "cpu", ranks: Ranks = ALONE) -> tuple[MoEModel, CheckpointInfo]:
     """The model of a checkpoint, for gates, export and generation, spread over `ranks`.
 
-    Raises `InputError` when it is not whole.
+    Raises `InputError` when it is not whole, `UserError` when the device is not here.
     """
+    check_device(device)
     info = read_info(place)
     config = ModelConfig.model_validate(dict(info.model))
     model = build_sharded(config, info.vocabulary_size, info.seed, ranks.device(device), ranks)
@@ -340,14 +342,14 @@ def _check_run(run: Run, tokenizer_fingerprint: str) -> None:
         )
 
 
-def _check_compiles(run: Run) -> None:
+def check_compiles(phase: PhaseConfig, execution: TrainExecution) -> None:
     """Eight-bit products of processors are emulated by kernels that torch's compiler does not see into."""
-    on_processor = torch.device(run.execution.device).type == "cpu"
-    if run.execution.compile == "blocks" and run.phase.precision == "float8" and on_processor:
+    on_processor = torch.device(execution.device).type == "cpu"
+    if execution.compile == "blocks" and phase.precision == "float8" and on_processor:
         raise UserError(
             "compiled blocks have no eight-bit products on a processor",
             where="training.compile",
-            fix=f"set training.compile to none, or precision of phase `{run.phase.name}` to bfloat16",
+            fix=f"set training.compile to none, or precision of phase `{phase.name}` to bfloat16",
         )
 
 

@@ -115,7 +115,7 @@ def continue_text(
     from trainer.sampling import SamplingConfig
 
     found = trained(config, phase, overrides)
-    model, _ = load_model(found.checkpoint)
+    model, _ = load_model(found.checkpoint, found.opened.curriculum.training.device)
     how = SamplingConfig(**sampling, stop_token_ids=(found.tokenizer.eos_id,))
     prompts = [found.tokenizer.encode(prompt)]
     (made,) = generate_drafting(model, prompts, how, drafts) if drafts else generate(model, prompts, how)
