@@ -43,7 +43,7 @@ def request(words: str, **more: Any) -> Request:
 
 
 def client(folder: Path, writer: str = "step-00000", **settings: Any) -> EndpointClient:
-    config = EndpointConfig.model_validate({"model": "m", "attempt_timeout_seconds": 2.0, **settings})
+    config = EndpointConfig.model_validate({"model": "m", "attempt_timeout_seconds": 30.0, **settings})
     return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
 
 
