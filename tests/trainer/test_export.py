@@ -149,6 +149,30 @@ def test_a_bfloat16_model_keeps_float32_biases(model: MoEModel, config: ModelCon
     assert torch.equal(again.sparse_layers()[1].router.expert_bias, model.sparse_layers()[1].router.expert_bias)
 
 
+@torch.no_grad()
+def test_logits_in_bfloat16_are_as_near_to_exact_ones_as_theirs(
+    model: MoEModel, config: ModelConfig, tmp_path: Path
+) -> None:
+    """Both ways: exported and read there, and what they save read here. Exact: float32 sums over the same weights."""
+    model.to(torch.bfloat16)
+    export_to_transformers(model, config, None, tmp_path / "out")
+    theirs = ExaoneMoeForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers keeps no MTP tensors
+        _, again = import_from_transformers(tmp_path / "theirs")
+    ids = token_ids(model)
+    exact = their_model(tmp_path / "out")(ids).logits
+
+    def error(logits: torch.Tensor) -> float:
+        return float((logits.float() - exact).norm() / exact.norm())
+
+    ours, ours_again = our_logits(model, ids), our_logits(again, ids)
+    assert ours.dtype == theirs.dtype == again.embedding.weight.dtype == torch.bfloat16
+    assert torch.equal(ours, ours_again)
+    assert 0 < error(ours) <= 1.5 * error(theirs(ids).logits) < 0.1, (error(ours), error(theirs(ids).logits))
+
+
 def test_saving_there_loses_mtp_and_says_so(model: MoEModel, config: ModelConfig, tmp_path: Path) -> None:
     export_to_transformers(model, config, None, tmp_path / "out")
     their_model(tmp_path / "out").save_pretrained(tmp_path / "again")
