@@ -7,6 +7,7 @@ imported when a verb runs, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import typer
 
 from pipeline.verbs import data, mixes, models, training
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a disk that is full, or cannot be written: no defect of ours
 INTERRUPTED = 130  # exit code of a process ended by Ctrl-C: 128 + SIGINT
 
 app = typer.Typer(
@@ -44,6 +46,16 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"error: {error.render()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {place}{error.strerror}\nhint: make room or mend the disk, then run the same command again: "
+            "it goes on where it stopped",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:

@@ -206,12 +206,12 @@ class Phase:
         from trainer.model.model import build_model
         from trainer.phase import load_model
 
-        parent = self.parent()
+        parent, device = self.parent(), self.around.training.device
         if parent is not None:
-            return short_context_loss(load_model(parent)[0], held_out.short_rows)
+            return short_context_loss(load_model(parent, device)[0], held_out.short_rows)
         seed = derive_seed("weights", self.config.seed)
         return short_context_loss(
-            build_model(self.config.model, self.tokenizer.vocabulary_size, seed), held_out.short_rows
+            build_model(self.config.model, self.tokenizer.vocabulary_size, seed, device), held_out.short_rows
         )
 
     def judge(
@@ -220,7 +220,7 @@ class Phase:
         from trainer.evals.gate import run_gate
         from trainer.phase import load_model
 
-        model, _ = load_model(checkpoint)
+        model, _ = load_model(checkpoint, self.around.training.device)
         verdict = run_gate(
             model,
             self.tokenizer.encode,

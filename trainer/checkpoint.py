@@ -14,6 +14,7 @@ DCP's own metadata. Cost: one read and one hash of what is asked for.
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -39,7 +40,12 @@ CHECKPOINT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
 CHECKPOINTS = "checkpoints"
 STEP_NAME = "step-{step:08d}"
-_OLDER = "remove this folder to go on from an older one"
+_OLDER = "remove this folder to go on from an older one; of a finished phase, remove the phase's and train it again"
+# What DCP raises for damaged files: its metadata is a pickle, of which any byte may be changed.
+UNREADABLE = (
+    OSError, EOFError, RuntimeError, CheckpointException, pickle.UnpicklingError, AttributeError, ImportError,
+    IndexError, KeyError, TypeError, ValueError,
+)  # fmt: skip
 
 Tree = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -175,7 +181,7 @@ def read_parts(place: Path, tensors: Mapping[str, Tensor]) -> None:
         expect_no_group()
         with torch.no_grad():
             state_dict_loader.load(dict(tensors), storage_reader=FileSystemReader(place), no_dist=True)
-    except (OSError, EOFError, RuntimeError, CheckpointException) as error:
+    except UNREADABLE as error:
         raise _unreadable(place, error) from error
 
 
@@ -253,7 +259,7 @@ def _read_tensors(place: Path) -> dict[str, Tensor]:
     """Every tensor of a DCP directory, allocated from what its metadata says."""
     try:
         metadata = FileSystemReader(place).read_metadata()
-    except (OSError, EOFError, RuntimeError, CheckpointException) as error:
+    except UNREADABLE as error:
         raise _unreadable(place, error) from error
     tensors: dict[str, Tensor] = {}
     for name, stored in metadata.state_dict_metadata.items():
@@ -271,7 +277,11 @@ def _check_tensors(place: Path, info: CheckpointInfo, hashes: Mapping[str, str])
 
 
 def _unreadable(place: Path, error: BaseException) -> InputError:
-    return InputError(f"unreadable checkpoint: {error}", where=str(place), fix=_OLDER)
+    why = str(error)
+    if isinstance(error, CheckpointException):  # its own words are the whole traceback of every process
+        _, (failure, _) = min(error.failures.items())
+        why = f"{type(failure).__name__}: {failure}"
+    return InputError(f"unreadable checkpoint: {why}", where=str(place), fix=_OLDER)
 
 
 def split_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:

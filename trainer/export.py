@@ -10,12 +10,13 @@ Source: on-disk layout of transformers 5.23 save_pretrained (safetensors, index 
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def import_from_transformers(folder: Path) -> tuple[ModelConfig, MoEModel]:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise InputError("no config.json", where=str(folder), fix="name a folder that save_pretrained wrote")
-    content = read_json(config_path)
+    content = _read_object(config_path)
     file_of_tensor = _file_of_tensor(folder)
     has_mtp = any(name.startswith("mtp.") for name in file_of_tensor)
     config, vocabulary_size = from_transformers_config(content, has_mtp, str(config_path))
@@ -122,11 +123,23 @@ def _write_weights(model: MoEModel, folder: Path, shard_bytes: int) -> None:
     total_bytes = 0
     for file_name, shard in zip(names, shards, strict=True):
         with atomic_path(folder / file_name) as whole:
-            save_file({tensor.name: tensor.view.cpu().contiguous() for tensor in shard}, whole, METADATA)
+            _save(whole, shard)
         weight_map |= {tensor.name: file_name for tensor in shard}
         total_bytes += sum(tensor.view.nbytes for tensor in shard)
     if len(shards) > 1:
         write_json(folder / INDEX_NAME, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
+
+
+def _save(path: Path, shard: list[DiskTensor]) -> None:
+    """Raises `InputError` when there is no room: the library's own error hides what the system said."""
+    try:
+        save_file({tensor.name: tensor.view.cpu().contiguous() for tensor in shard}, path, METADATA)
+    except SafetensorError as error:
+        raise InputError(
+            f"weights could not be written: {error}",
+            where=str(path.parent),
+            fix="make room or mend the disk, then export again",
+        ) from error
 
 
 def _shards(model: MoEModel, shard_bytes: int) -> list[list[DiskTensor]]:
@@ -156,19 +169,47 @@ def _check_round_trip(model: MoEModel, folder: Path) -> None:
 def _file_of_tensor(folder: Path) -> dict[str, str]:
     """Tensor name -> file name, from the index or from the single file."""
     if (folder / INDEX_NAME).is_file():
-        return read_json(folder / INDEX_NAME)["weight_map"]
+        found = _read_object(folder / INDEX_NAME).get("weight_map")
+        if not isinstance(found, dict):
+            raise InputError("no weight_map", where=str(folder / INDEX_NAME), fix="copy the index again")
+        return {str(name): str(file) for name, file in found.items()}
     if not (folder / SINGLE_NAME).is_file():
         found = [path.name for path in list_files(folder)] if folder.is_dir() else []
         raise InputError(f"neither {SINGLE_NAME} nor {INDEX_NAME}", where=str(folder), fix=f"found only {found}")
-    with safe_open(folder / SINGLE_NAME, framework="pt") as file:
+    with _opened(folder / SINGLE_NAME) as file:
         return dict.fromkeys(file.keys(), SINGLE_NAME)
 
 
 def _read_tensors(folder: Path, file_of_tensor: dict[str, str]) -> Iterator[tuple[str, Tensor]]:
     for file_name in sorted(set(file_of_tensor.values())):
-        with safe_open(folder / file_name, framework="pt") as file:
-            for name in sorted(name for name, where in file_of_tensor.items() if where == file_name):
+        with _opened(folder / file_name) as file:
+            names = sorted(name for name, where in file_of_tensor.items() if where == file_name)
+            missing = sorted(set(names) - set(file.keys()))
+            if missing:
+                what = f"{len(missing)} tensors are not in the file that the index names {missing[:3]}"
+                raise InputError(what, where=str(folder / file_name), fix="copy the file and the index again")
+            for name in names:
                 yield name, file.get_tensor(name)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", where=str(path), fix="copy the file again") from error
+    if not isinstance(content, dict):
+        raise InputError("not a JSON object", where=str(path), fix="copy the file again")
+    return content
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """A safetensors file. Raises `InputError` where there is none, or it is cut or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (FileNotFoundError, SafetensorError) as error:
+        raise InputError(f"unreadable weights: {error}", where=str(path), fix="copy the file again") from error
 
 
 def _dtype_of(folder: Path, file_of_tensor: dict[str, str]) -> torch.dtype:
@@ -176,7 +217,9 @@ def _dtype_of(folder: Path, file_of_tensor: dict[str, str]) -> torch.dtype:
     name = "model.embed_tokens.weight"
     if name not in file_of_tensor:
         raise InputError(f"{name} is missing", where=str(folder), fix="export the whole model")
-    with safe_open(folder / file_of_tensor[name], framework="pt") as file:
+    with _opened(folder / file_of_tensor[name]) as file:
+        if name not in file.keys():  # noqa: SIM118 - no mapping
+            raise InputError(f"{name} is missing", where=str(folder), fix="export the whole model")
         return file.get_tensor(name).dtype
 
 

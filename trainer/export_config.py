@@ -9,6 +9,8 @@ Source: transformers 5.23 configuration_exaone_moe.py; the released config.json 
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline.core.errors import InputError
 from trainer.architecture import ModelConfig, shortest_pattern
 
@@ -113,13 +115,19 @@ def from_transformers_config(content: dict[str, Any], has_mtp: bool, where: str)
     values = {field: content[key] for key, field in FIELD_OF_KEY.items() if key in content}
     # head_dim is no declared field of the format: where it is missing, heads divide the width.
     values.setdefault("head_dim", int(content["hidden_size"]) // int(content["num_attention_heads"]))
-    config = ModelConfig(
-        **values,
-        layer_pattern=shortest_pattern(content["layer_types"]),
-        dense_layers=dense_layers,
-        rope_theta=float(_rope(content)["rope_theta"]),
-        mtp_layers=int(has_mtp),
-    )
+    try:
+        config = ModelConfig(
+            **values,
+            layer_pattern=shortest_pattern(content["layer_types"]),
+            dense_layers=dense_layers,
+            rope_theta=float(_rope(content)["rope_theta"]),
+            mtp_layers=int(has_mtp),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(said, where=where, fix="only models that this trainer can run can be imported") from error
     return config, int(content["vocab_size"])
 
 

@@ -97,7 +97,9 @@ def check_prompts(model: MoEModel, prompts: Sequence[Sequence[int]], sampling: S
                 f"{len(prompt)} tokens and {sampling.max_new_tokens} new ones are more than the context of "
                 f"{model.config.max_context_tokens}",
                 where=where,
-                fix=f"give at most {room} tokens",
+                fix=f"give at most {room} tokens"
+                if room > 0
+                else f"ask for at most {model.config.max_context_tokens - len(prompt)} new ones",
             )
         unknown = [token_id for token_id in prompt if not 0 <= token_id < model.vocabulary_size]
         if unknown:

@@ -33,6 +33,12 @@ def open_monitors(names: tuple[MonitorName, ...], folder: Path, steps_done: int)
     return [_MONITORS[name](folder, steps_done) for name in dict.fromkeys(names)]
 
 
+def check_monitors(names: tuple[MonitorName, ...]) -> None:
+    """Raises `UserError` for one whose package is not installed; starts nothing."""
+    for name in names:
+        _package(name)
+
+
 def numbers_of(line: StepLine) -> dict[str, float]:
     """What a line says in numbers, groups under `name/group`."""
     numbers: dict[str, float] = {}

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from trainer.checkpoint import (
 )
 from trainer.config import LearningRate, ModelConfig, OptimizerConfig, PhaseConfig, TrainExecution
 from trainer.data import BatchReader
+from trainer.devices import check_device
 from trainer.guard import Recent, Seen
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
@@ -81,9 +83,7 @@ def train_segment(
     ranks = start_ranks(execution.parallel, execution.device)
     run = Run(phase, plan, found, folder, execution, found.first_row, found.rows, ranks)
     _check_run(run, tokenizer_fingerprint)
-    if ranks.is_first:
-        remove_partial(folder)
-    ranks.wait()
+    ranks.first_does(lambda: remove_partial(folder))
     own = _own_checkpoint(run)
     place = own or parent_checkpoint
     info = CheckpointInfo(
@@ -162,9 +162,7 @@ def train_branch(
     branch = phase.replaced(learning_rate=decay, batch_ramp=())
     ranks = start_ranks(execution.parallel, execution.device)
     run = Run(branch, plan, segment, folder, execution, origin.position, rows, ranks)
-    if ranks.is_first:
-        remove_partial(folder)
-    ranks.wait()
+    ranks.first_does(lambda: remove_partial(folder))
     own = _own_checkpoint(run)
     info = read_info(own) if own is not None else origin.started(phase.name)
     if own is not None and info.position == run.end:
@@ -178,7 +176,7 @@ def _started(
     place: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
     """Build the model, put `place` into it, and train to the end of the run."""
-    _check_compiles(run)
+    check_compiles(run.phase, run.execution)
     with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
         device = run.ranks.device(run.execution.device)
@@ -203,8 +201,9 @@ def restore(place: Path, model: MoEModel, optimizer: MuonAdamW, ranks: Ranks = A
 def load_model(place: Path, device: str = "cpu", ranks: Ranks = ALONE) -> tuple[MoEModel, CheckpointInfo]:
     """The model of a checkpoint, for gates, export and generation, spread over `ranks`.
 
-    Raises `InputError` when it is not whole.
+    Raises `InputError` when it is not whole, `UserError` when the device is not here.
     """
+    check_device(device)
     info = read_info(place)
     config = ModelConfig.model_validate(dict(info.model))
     model = build_sharded(config, info.vocabulary_size, info.seed, ranks.device(device), ranks)
@@ -216,33 +215,38 @@ def _train(run: Run, model: MoEModel, optimizer: MuonAdamW, info: CheckpointInfo
     """The steps from `info.position` to the segment's end; the checkpoint there."""
     log_path = run.folder / TRAIN_LOG
     ranks = run.ranks
-    log, monitors = None, list[Monitor]()
-    if ranks.is_first:
-        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+    log: RunLog | None = None
+    monitors = list[Monitor]()
+
+    def open_log() -> None:
+        nonlocal log, monitors
         log = RunLog.open(log_path, keep_steps=info.step)
-    ranks.wait()
+        monitors = open_monitors(run.execution.monitors, run.folder, info.step)
+
+    def tell(line: StepLine) -> None:
+        for each in (log, *monitors):
+            if each is not None:
+                each.write(line)
+
     reader = BatchReader(run.plan, ranks.device(run.execution.device))
     model.train()
     place: Path | None = None
     try:
+        ranks.first_does(open_log)
         _check_log_reaches(log_path, info)
         recent = Recent(optimizer.config.spike_guard, read_lines(log_path))
         ranks.wait()  # nobody writes while another reads
         with CheckpointSaver(run.folder, ranks, run.execution.keep_checkpoints) as saver:
             while info.position < run.end:
                 line = _step(run, model, optimizer, reader, info, recent)
-                if log is not None:
-                    log.write(line)
-                for monitor in monitors:
-                    monitor.write(line)
+                ranks.first_does(partial(tell, line))
                 info = info.advanced(line.rows, line.tokens, run.segment.fingerprint, run.end)
                 done = run.steps_done(info.position)
                 if on_step is not None and ranks.is_first:
                     on_step(line, done, run.steps)
                 saver.check()
                 if info.ends_segment or done % run.checkpoint_every == 0:
-                    if ranks.is_first:
-                        _close_log(run, info, log_path)
+                    ranks.first_does(partial(_close_log, run, info, log_path))
                     place = saver.start(info, *named_state(model, optimizer, ranks))
     finally:
         for each in (log, *monitors):
@@ -338,14 +342,14 @@ def _check_run(run: Run, tokenizer_fingerprint: str) -> None:
         )
 
 
-def _check_compiles(run: Run) -> None:
+def check_compiles(phase: PhaseConfig, execution: TrainExecution) -> None:
     """Eight-bit products of processors are emulated by kernels that torch's compiler does not see into."""
-    on_processor = torch.device(run.execution.device).type == "cpu"
-    if run.execution.compile == "blocks" and run.phase.precision == "float8" and on_processor:
+    on_processor = torch.device(execution.device).type == "cpu"
+    if execution.compile == "blocks" and phase.precision == "float8" and on_processor:
         raise UserError(
             "compiled blocks have no eight-bit products on a processor",
             where="training.compile",
-            fix=f"set training.compile to none, or precision of phase `{run.phase.name}` to bfloat16",
+            fix=f"set training.compile to none, or precision of phase `{phase.name}` to bfloat16",
         )
 
 

@@ -4,8 +4,8 @@ Contract: `start` returns when the state is copied to the host; what follows hap
 save is in flight: the next waits for it. A save is written under a temporary name, read back and compared part by
 part, then `checkpoint.json` is written and the folder renamed by the first process: what is killed on the way has no
 final name. Old checkpoints that cannot be removed are warned of. An error of the background is raised by `check`,
-`wait` or the next `start`. All processes call the same functions at the same steps, and see one folder. The same state
-gives the same bytes on disk.
+`wait` or the next `start`, by all processes at the same one. All call the same functions at the same steps, and see one
+folder. The same state gives the same bytes on disk.
 Cost: memory for one copy of the process's part of the state, and READ_BACK_BYTES; one write, one read and two hashes.
 Source: torch.distributed.checkpoint's `async_save`.
 """
@@ -79,11 +79,7 @@ class CheckpointSaver:
         self.wait()
         place = checkpoint_place(self._folder, info.step)
         partial = place.with_name(f"{PARTIAL}{place.name}")
-        if self._ranks.is_first:
-            for leftover in (partial, place):  # of a killed save, or of a step that is trained again
-                shutil.rmtree(leftover, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self._ranks.wait()
+        self._ranks.first_does(lambda: _make_room(info, partial, place))
         stager = _Stager(StagingOptions(False, False, False, False))
         expect_no_group()
         written = state_dict_saver.async_save(
@@ -99,8 +95,8 @@ class CheckpointSaver:
         return place
 
     def check(self) -> None:
-        """Raise what went wrong in the background, if anything did by now."""
-        if self._pending is not None and self._pending.done():
+        """Raise what went wrong in the background, if anything did by now: all processes at the same step."""
+        if self._pending is not None and self._ranks.all_say(self._pending.done()):
             self.wait()
 
     def wait(self) -> None:
@@ -223,6 +219,17 @@ def _bounded(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
         size += own
     if names:
         yield names
+
+
+def _make_room(info: CheckpointInfo, partial: Path, place: Path) -> None:
+    """An empty folder to write to."""
+    try:
+        for leftover in (partial, place):  # of a killed save, or of a step that is trained again
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise _not_written(info, partial, str(error)) from error
 
 
 def _remove(old: Path) -> None:

@@ -45,7 +45,14 @@ def trained(config: Path, phase: str, overrides: Sequence[str]) -> Trained:
         raise InputError(f"phase `{wanted}` is not trained", where=where, fix=f"seodang train {config}")
     folder = opened.graph.node(f"train.{wanted}").folder
     path = opened.graph.node("tokenizer").folder / "tokenizer.json"
-    return Trained(opened, wanted, folder / str(read_record(folder).facts["checkpoint"]), Tokenizer.load(path), path)
+    checkpoint = folder / str(read_record(folder).facts["checkpoint"])
+    if not checkpoint.is_dir():
+        raise InputError(
+            f"the last checkpoint of phase `{wanted}` is gone",
+            where=str(checkpoint),
+            fix=f"put it back, or remove {folder} and train the phase again: seodang train {config}",
+        )
+    return Trained(opened, wanted, checkpoint, Tokenizer.load(path), path)
 
 
 def trained_on(opened: Opened, phase: str) -> tuple[str, ...]:
@@ -115,7 +122,7 @@ def continue_text(
     from trainer.sampling import SamplingConfig
 
     found = trained(config, phase, overrides)
-    model, _ = load_model(found.checkpoint)
+    model, _ = load_model(found.checkpoint, found.opened.curriculum.training.device)
     how = SamplingConfig(**sampling, stop_token_ids=(found.tokenizer.eos_id,))
     prompts = [found.tokenizer.encode(prompt)]
     (made,) = generate_drafting(model, prompts, how, drafts) if drafts else generate(model, prompts, how)

@@ -28,18 +28,24 @@ def show_routing(config: Path, phase: str, kind: str, rows: int, without: str, o
     a model that has none at all.
     """
     from trainer.data import BatchReader
-    from trainer.evals.routing import KINDS, layer_use, loss_without
+    from trainer.evals.routing import KINDS, can_miss_one, layer_use, loss_without
     from trainer.phase import load_model
 
     if kind not in KINDS:
         raise unknown_name("kind of group", kind, KINDS, where="--by")
     found = trained(config, phase, overrides)
+    device = found.opened.curriculum.training.device
+    model, info = load_model(found.checkpoint, device)
     store = found.opened.graph.store
     plan = read_plan(store, store / _mix_folder(found))
     segment = plan.segments[-1]
-    model, info = load_model(found.checkpoint)
     removed = layers_named(without, list(model.sparse_layers()))
-    reader = BatchReader(plan, "cpu")
+    if not can_miss_one(model.config):
+        removed = []
+        console.print(
+            f"no expert is taken out: each token needs all {model.config.num_experts}", style="yellow", highlight=False
+        )
+    reader = BatchReader(plan, device)
     end = segment.first_row + min(rows, segment.rows)
     starts = range(segment.first_row, end, ROWS_AT_ONCE)
     batches = [reader.batch(at, min(ROWS_AT_ONCE, end - at)) for at in starts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from rich.progress import TaskID
 from pipeline.commands.jobs import refuse_live_jobs
 from pipeline.commands.plan import launches
 from pipeline.commands.terminal import TerminalProgress, amount, console, progress, table
+from pipeline.core.errors import UserError
 from pipeline.core.record import Record, read_record
 from pipeline.core.runlog import StepLine, read_lines
 from pipeline.curriculum import Surroundings, surrounded
 from pipeline.executors import Executor, LocalExecutor, executor_for
 from pipeline.graph import locked
 from pipeline.recipe import Opened, open_curriculum
+from trainer.config import ParallelConfig
 
 if TYPE_CHECKING:
     from trainer.evals.gate import GateVerdict
@@ -32,6 +35,7 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
     opened = open_curriculum(config, overrides)
     chooser = executor_for(opened.curriculum.execution, executor, workers, opened.located)
     refuse_live_jobs(opened, chooser)
+    check_start(opened)
     check_memory(opened)
     with locked(opened.graph.store), progress() as shown:
         view = TrainingView(shown)
@@ -45,6 +49,40 @@ def train_curriculum(config: Path, executor: str, workers: int, overrides: Seque
                 # The gate has lengthened the plan: the next phase is planned from its new end.
                 opened = open_curriculum(config, overrides)
     print_summary(opened)
+
+
+def check_start(opened: Opened) -> None:
+    """Before anything is made: raise `UserError` for what the first training step would refuse anyway."""
+    from trainer.devices import check_device
+    from trainer.monitors import check_monitors
+    from trainer.phase import check_compiles
+
+    left = [phase for phase in opened.curriculum.phases if not opened.graph.node(f"train.{phase.name}").finished]
+    if not left:
+        return
+    training = opened.curriculum.training
+    check_one_process(opened.path, left[0].name, training.parallel)
+    check_device(training.device)
+    check_monitors(training.monitors)
+    for phase in left:
+        check_compiles(phase, training)
+
+
+def check_one_process(config: Path, phase: str, parallel: ParallelConfig) -> None:
+    """`seodang train` makes data and gates in one process; a phase's rows can be trained in several before it."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if parallel.processes == 1 and started == 1:
+        return
+    wanted = f"training.parallel wants {parallel.processes} (data {parallel.data} x context {parallel.context})"
+    found = f"torchrun started {started} of them" if started > 1 else wanted
+    raise UserError(
+        f"`seodang train` runs in one process, {found}; nothing was made",
+        where="training.parallel",
+        fix=f"make the data with `seodang run {config} mix.{phase}` and train with `torchrun --nproc-per-node "
+        f"{max(parallel.processes, 2)} -m pipeline.cli train-segment {config} {phase}`; then, or for one process, "
+        "`seodang train` without torchrun and with --set training.parallel.data=1 --set training.parallel.expert=1 "
+        "--set training.parallel.context=1",
+    )
 
 
 def check_memory(opened: Opened, phase: str = "") -> None:

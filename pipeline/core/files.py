@@ -32,7 +32,9 @@ def atomic_path(path: Path) -> Generator[Path]:
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a write that found no room does not say where
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

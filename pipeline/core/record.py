@@ -101,7 +101,12 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD
     if not path.is_file():
         raise InputError("step is not finished: no record.json", where=str(folder), fix="run it first")
-    stored = read_json(path)
+    try:
+        stored = read_json(path)
+    except ValueError as error:  # of its encoding too
+        raise InputError(
+            f"unreadable record: {error}", where=str(path), fix=f"remove {folder} and run the same command again"
+        ) from error
     if stored.get("version") != RECORD_VERSION:
         found = stored.get("version")
         raise InputError(f"record version {found}, this program reads {RECORD_VERSION}", where=str(path))

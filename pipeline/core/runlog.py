@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import orjson
 
+from pipeline.core.errors import InputError
+
 RUNLOG_VERSION = 1
 TRAIN_LOG = "train.jsonl"
 ROUTING = "routing"  # folder below the store
@@ -76,13 +78,22 @@ class RunLog:
                     if not raw.endswith(b"\n") or orjson.loads(raw)["step"] > keep_steps:
                         break
                     kept += len(raw)
-        handle = path.open("ab")
+        handle = path.open("ab", buffering=0)
         handle.truncate(kept)
         return cls(path, handle)
 
     def write(self, line: StepLine) -> None:
-        self._handle.write(orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
-        self._handle.flush()
+        """Raises `InputError` when the line cannot be written; half of one is cut off at the next opening."""
+        data = orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        try:
+            while data:  # unbuffered, so that nothing is left to write at closing: a write may be short
+                data = data[self._handle.write(data) :]
+        except OSError as error:
+            raise InputError(
+                f"step {line.step} could not be written to the run log: {error}",
+                where=str(self.path),
+                fix="make room or mend the disk, then train again: it goes on from the last checkpoint",
+            ) from error
 
     def close(self) -> None:
         self._handle.close()

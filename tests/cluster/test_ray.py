@@ -96,9 +96,9 @@ def test_the_waiting_process_may_be_killed(
 def test_a_task_over_its_time_is_ended_and_the_rerun_makes_only_what_is_missing(
     chain: Chain, made_here: dict[str, str], on_ray: Callable[[int], Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A minute of two seconds; the one task has made shards 0 and 1 when its time is over."""
+    """A minute of ten seconds, which a slow machine needs to start a worker; the one task has made shards 0 and 1 when its time is over."""
     chain.hold(2)
-    monkeypatch.setattr("pipeline.executors.ray.MINUTE_SECONDS", 2.0)
+    monkeypatch.setattr("pipeline.executors.ray.MINUTE_SECONDS", 10.0)
     resources = {"default": Resources(memory_gib=0.25, minutes=3)}
     brief = executor_for(ExecutionConfig(resources=resources), "ray", 1)
     with pytest.raises(UserError, match="step `first`: task-00000 was ended after 3 minutes, its time limit") as caught:

@@ -34,13 +34,13 @@ def request(words: str, sample: int = 0) -> Request:
 
 
 def client(server: FaultServer, folder: Path, writer: str = "w", **more: Any) -> EndpointClient:
-    settings = {"attempt_timeout_seconds": 0.5, "deadline_seconds": 10.0, **more}
+    settings = {"attempt_timeout_seconds": 30.0, "deadline_seconds": 120.0, **more}
     config = EndpointConfig.model_validate({"url": server.url, "model": "m", **settings})
     return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
 
 
 def test_every_passing_fault_is_survived_in_order(server: FaultServer, tmp_path: Path) -> None:
-    faults = ["ok", "429 ok", "500 ok", "cut ok", "json ok", "reset ok", "hang ok", "503 cut 429 ok", "later ok"]
+    faults = ["ok", "429 ok", "500 ok", "cut ok", "json ok", "reset ok", "503 cut 429 ok", "later ok"]
     outcomes = ask([request(words) for words in faults], client(server, tmp_path))
     assert [outcome.thought for outcome in outcomes if isinstance(outcome, Completion)] == [
         f"thought on {w}" for w in faults
@@ -53,6 +53,13 @@ def test_every_passing_fault_is_survived_in_order(server: FaultServer, tmp_path:
         "served-model",
         {"completion_tokens": 7, "prompt_tokens": 6, "total_tokens": 13},
     )
+
+
+def test_a_server_that_hangs_is_asked_again(server: FaultServer, tmp_path: Path) -> None:
+    """It answers after 30 seconds at the earliest, so that an attempt of one second is over before on any machine."""
+    (outcome,) = ask([request("hang ok")], client(server, tmp_path, attempt_timeout_seconds=1.0))
+    assert isinstance(outcome, Completion)
+    assert server.attempts["hang ok"] >= 2
 
 
 def test_content_failures_come_back_for_their_document_only(server: FaultServer, tmp_path: Path) -> None:
@@ -102,18 +109,20 @@ def test_concurrency_stays_below_the_ceiling(server: FaultServer, tmp_path: Path
 
 
 def test_a_waiting_request_holds_no_slot(server: FaultServer, tmp_path: Path) -> None:
-    """With one slot, a request told to wait 0.3 s lets the others through meanwhile."""
+    """With one slot, a request told to wait 0.3 s lets others through meanwhile."""
     words = ["later ok", *(f"ok {n}" for n in range(10))]
     ask([request(one) for one in words], client(server, tmp_path, max_concurrency=1))
-    first, last = server.times[0], server.times[-1]
-    assert last - first >= 0.3
-    assert sorted(server.times)[10] - first < 0.3
+    asked = [str(body["messages"]).count("later") for body in server.bodies]
+    again = asked.index(1, asked.index(1) + 1)
+    assert len(asked) == 12
+    assert again - asked.index(1) > 1, "nobody was asked between the request and its repetition"
+    assert server.times[again] - server.times[asked.index(1)] >= 0.3
 
 
 def test_400_requests_with_20_percent_faults_lose_nothing(server: FaultServer, tmp_path: Path) -> None:
     faults = ["429", "500", "cut", "reset", "json"]
     words = [f"{faults[n % 5]} ok {n}" if n % 5 == n % 25 // 5 else f"ok {n}" for n in range(400)]
-    patient = client(server, tmp_path, attempt_timeout_seconds=10.0, deadline_seconds=120.0)
+    patient = client(server, tmp_path)
     outcomes = ask([request(one) for one in words], patient)
     assert [o.content for o in outcomes if isinstance(o, Completion)] == [f"answer to {one}" for one in words]
     rows = [json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()]
@@ -127,7 +136,7 @@ def test_a_thinking_set_from_a_live_endpoint_and_again_from_its_store(
         "kind": "thinking", "from": "articles", "endpoint": "local", "languages": ("en",),
         "checks": {"minimum_characters": 0, "maximum_length_ratio": 1000.0, "minimum_grounding": 0.0, "maximum_copy_share": 1.0},
     })  # fmt: skip
-    endpoint = EndpointConfig.model_validate({"url": server.url, "model": "m", "attempt_timeout_seconds": 2.0})
+    endpoint = EndpointConfig.model_validate({"url": server.url, "model": "m", "attempt_timeout_seconds": 30.0})
     paths, content = endpoint_binding("think", config, {"local": endpoint})
     assert content == {"model": "m"}
     rows = [

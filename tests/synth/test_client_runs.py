@@ -43,7 +43,7 @@ def request(words: str, **more: Any) -> Request:
 
 
 def client(folder: Path, writer: str = "step-00000", **settings: Any) -> EndpointClient:
-    config = EndpointConfig.model_validate({"model": "m", "attempt_timeout_seconds": 2.0, **settings})
+    config = EndpointConfig.model_validate({"model": "m", "attempt_timeout_seconds": 30.0, **settings})
     return EndpointClient(config, ResponseStore(folder, writer), where="synth.x.endpoint")
 
 
@@ -155,7 +155,7 @@ def test_10000_documents_through_faults_and_kills(
         paths, _ = endpoint_binding("think", config, {"local": endpoint})
         rows = [library.row("en", f"n{n}", text=f"About canal number {n}.\n\n{words_of(n)}") for n in range(DOCUMENTS)]
         task = make_task("synth.think", config, [rows[: DOCUMENTS // 2], rows[DOCUMENTS // 2 :]], paths)
-        kills = _killed_at_random(task, kills=4)
+        kills = _killed_at_random(task, tally, kills=4)
         if os.fork() == 0:
             os._exit(_quietly(task))
         _, status = os.wait()
@@ -185,14 +185,22 @@ def _quietly(task: StepTask) -> int:
     return 0
 
 
-def _killed_at_random(task: StepTask, kills: int) -> int:
-    """Start the work and end it with kill -9 before it is done, again and again."""
+def _asked(tally: Path) -> int:
+    """Questions that the server has answered so far."""
+    return tally.read_bytes().count(b"\n") if tally.is_file() else 0
+
+
+def _killed_at_random(task: StepTask, tally: Path, kills: int) -> int:
+    """Start the work and end it with kill -9 once it has asked some more, again and again, by half of it at most."""
     dice, done = Random(3), 0
+    most = DOCUMENTS // (2 * kills)
     for _ in range(kills):
         child = os.fork()
         if child == 0:
             os._exit(_quietly(task))
-        time.sleep(0.5 + 1.5 * dice.random())
+        enough = _asked(tally) + dice.randint(1, most)
+        while _asked(tally) < enough and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         done += os.WIFSIGNALED(status)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from trainer.config import ModelConfig, OptimizerConfig
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.optim import MuonAdamW, build_optimizer
+from trainer.phase import load_model
 from trainer.saving import save
 
 VOCABULARY = 64
@@ -212,3 +215,34 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
     with pytest.raises(InputError, match="checkpoint version 99"):
         load(place)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_metadata_is_told_in_a_line(plan: Plan, whole: Path, tmp_path: Path, seed: int) -> None:
+    """DCP's metadata is a pickle and its own words for a damaged one are tracebacks."""
+    place = Path(shutil.copytree(checkpoints(whole)[-1], tmp_path / "step-00000006"))
+    content = bytearray((place / ".metadata").read_bytes())
+    at = np.random.default_rng(seed).integers(0, len(content) - 40)
+    content[at : at + 40] = b"\xff" * 40
+    (place / ".metadata").write_bytes(content)
+    for read in (load, load_model):
+        with pytest.raises(InputError) as error:
+            read(place)
+        assert error.value.where == str(place)
+        assert error.value.fix
+        assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"version": 2, "phase"', "not JSON"),
+        ("[]", "checkpoint version None"),
+        ('{"version": 2}', "`model` is missing or not known"),
+    ],
+)
+def test_a_damaged_description_is_told(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "checkpoint.json").write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_info(tmp_path)
+    assert "remove this folder" in error.value.fix

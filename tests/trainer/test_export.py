@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import ExaoneMoeConfig, ExaoneMoeForCausalLM
 
@@ -146,6 +147,30 @@ def test_a_bfloat16_model_keeps_float32_biases(model: MoEModel, config: ModelCon
     _, again = import_from_transformers(tmp_path / "out")
     assert again.embedding.weight.dtype == torch.bfloat16
     assert torch.equal(again.sparse_layers()[1].router.expert_bias, model.sparse_layers()[1].router.expert_bias)
+
+
+@torch.no_grad()
+def test_logits_in_bfloat16_are_as_near_to_exact_ones_as_theirs(
+    model: MoEModel, config: ModelConfig, tmp_path: Path
+) -> None:
+    """Both ways: exported and read there, and what they save read here. Exact: float32 sums over the same weights."""
+    model.to(torch.bfloat16)
+    export_to_transformers(model, config, None, tmp_path / "out")
+    theirs = ExaoneMoeForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers keeps no MTP tensors
+        _, again = import_from_transformers(tmp_path / "theirs")
+    ids = token_ids(model)
+    exact = their_model(tmp_path / "out")(ids).logits
+
+    def error(logits: torch.Tensor) -> float:
+        return float((logits.float() - exact).norm() / exact.norm())
+
+    ours, ours_again = our_logits(model, ids), our_logits(again, ids)
+    assert ours.dtype == theirs.dtype == again.embedding.weight.dtype == torch.bfloat16
+    assert torch.equal(ours, ours_again)
+    assert 0 < error(ours) <= 1.5 * error(theirs(ids).logits) < 0.1, (error(ours), error(theirs(ids).logits))
 
 
 def test_saving_there_loses_mtp_and_says_so(model: MoEModel, config: ModelConfig, tmp_path: Path) -> None:
@@ -296,3 +321,53 @@ def test_the_same_greedy_text_comes_out_there(model: MoEModel, config: ModelConf
         warnings.simplefilter("ignore")
         expected = theirs.generate(prompt, max_new_tokens=30, do_sample=False, eos_token_id=-1)[0, 11:].tolist()
     assert generate(model, prompt.tolist(), SamplingConfig(max_new_tokens=30))[0].token_ids == expected
+
+
+DAMAGES = {
+    "config cut": ("config.json", lambda data: data[:30], "config.json: not JSON"),
+    "config a list": ("config.json", lambda data: b"[1]", "config.json: not a JSON object"),
+    "config of no model": (
+        "config.json",
+        lambda data: data.replace(b'"num_experts": 6', b'"num_experts": 2'),
+        "experts_per_token is 3 but num_experts is 2",
+    ),
+    "index cut": ("model.safetensors.index.json", lambda data: data[:30], "index.json: not JSON"),
+    "index empty": ("model.safetensors.index.json", lambda data: b"{}", "index.json: no weight_map"),
+    "weights cut": ("model-00001-of-{n}.safetensors", lambda data: data[: len(data) // 2], "unreadable weights"),
+    "weights gone": ("model-00002-of-{n}.safetensors", None, "00002-of-.*unreadable weights"),
+}
+
+
+@pytest.mark.parametrize("name", list(DAMAGES))
+def test_a_damaged_folder_is_told_by_its_file(model: MoEModel, config: ModelConfig, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "out"
+    export_to_transformers(model, config, None, folder, shard_bytes=40_000)
+    count = f"{len(list(folder.glob('*.safetensors'))):05d}"
+    file, damage, message = DAMAGES[name]
+    path = folder / file.format(n=count)
+    path.unlink() if damage is None else path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=message):
+        import_from_transformers(folder)
+
+
+def test_an_index_that_names_the_wrong_file(model: MoEModel, config: ModelConfig, tmp_path: Path) -> None:
+    export_to_transformers(model, config, None, tmp_path / "out", shard_bytes=40_000)
+    path = tmp_path / "out" / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    files = sorted(set(index["weight_map"].values()))
+    index["weight_map"]["model.norm.weight"] = files[0]
+    path.write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"00001-of-.*1 tensors are not in the file.*model.norm.weight"):
+        import_from_transformers(tmp_path / "out")
+
+
+def test_an_export_without_room_says_so_and_leaves_nothing(
+    model: MoEModel, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export, "save_file", full)
+    with pytest.raises(InputError, match="could not be written: .*No space left"):
+        export_to_transformers(model, config, None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

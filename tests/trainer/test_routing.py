@@ -9,7 +9,7 @@ import torch
 from hand_plan import MODEL, VOCABULARY
 from pipeline.core.plans import Plan
 from trainer.data import BatchReader
-from trainer.evals.routing import layer_use, loss_without, specialisation
+from trainer.evals.routing import can_miss_one, layer_use, loss_without, specialisation
 from trainer.model.model import build_model
 
 
@@ -55,3 +55,17 @@ def test_an_expert_that_does_nothing_is_worth_less(plan: Plan) -> None:
     assert rises.shape == (MODEL.num_experts,)
     assert rises[3] == 0
     assert (rises[:3] != 0).all()
+
+
+def test_a_model_whose_tokens_need_every_expert(plan: Plan) -> None:
+    """With one taken out too few are left, and a bias of -inf would choose it all the same: a rise of 0, which is wrong."""
+    config = MODEL.replaced(experts_per_token=MODEL.num_experts)
+    model = build_model(config, VOCABULARY, seed=0)
+    batches = [BatchReader(plan, "cpu").batch(0, 4)]
+    assert can_miss_one(MODEL)
+    assert not can_miss_one(config)
+    with pytest.raises(ValueError, match="needs all 4 experts"):
+        loss_without(model, batches, 2)
+    _, layers = layer_use(model, batches, "languages")
+    assert all(each.share_GE == pytest.approx(np.full((2, 4), 0.25)) for each in layers)
+    assert [each.specialisation for each in layers] == pytest.approx([0.0] * 3, abs=1e-2)

@@ -70,13 +70,20 @@ def test_one_save_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     gate = Gate(monkeypatch)
     with CheckpointSaver(tmp_path, ALONE, keep=2) as saver:
         first = saver.start(INFO, state(1.0), NO_TREE)
+        waits, wait = threading.Event(), saver.wait
+
+        def seen() -> None:
+            waits.set()
+            wait()
+
+        monkeypatch.setattr(saver, "wait", seen)
         second = threading.Thread(target=saver.start, args=(replace(INFO, step=2), state(2.0), NO_TREE))
         second.start()
-        second.join(0.3)
-        assert second.is_alive(), "the second save began before the first was whole"
+        assert waits.wait(60)  # the second is at the place where it waits for the first, which the gate holds
         assert gate.entered <= 1
+        assert not list((tmp_path / "checkpoints").glob("*step-00000002"))
         gate.open.set()
-        second.join(60)
+        second.join()
         assert first.is_dir()
     assert [read_info(place).step for place in checkpoints(tmp_path)] == [1, 2]
 
@@ -131,11 +138,11 @@ def test_a_phase_whose_disk_is_full_stops_and_goes_on_later(
     same_end(tmp_path, whole)
 
 
-def save_steps(saver: CheckpointSaver, *steps: int) -> None:
-    """Save after each of `steps` and wait, so that what the background warns of is warned of within this call."""
-    for step in steps:
-        saver.start(replace(INFO, step=step), state(float(step)), NO_TREE)
-    saver.wait()
+def save_steps(folder: Path, *steps: int) -> None:
+    """Save after each of `steps` and wait; what is warned of in the background is warned of within this call."""
+    with CheckpointSaver(folder, ALONE, keep=1) as saver:
+        for step in steps:
+            saver.start(replace(INFO, step=step), state(float(step)), NO_TREE)
 
 
 def test_a_checkpoint_half_removed_has_no_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,12 +155,11 @@ def test_a_checkpoint_half_removed_has_no_final_name(tmp_path: Path, monkeypatch
         raise OSError(errno.EBUSY, "Device or resource busy", str(path))
 
     monkeypatch.setattr(saving.shutil, "rmtree", stopped)
-    with CheckpointSaver(tmp_path, ALONE, keep=1) as saver:
-        with pytest.warns(UserWarning, match=r"not removed: .*busy.*remove .*step-00000001") as told:
-            save_steps(saver, 1, 2)
-        # torch warns too, of saving without processes.
-        assert len([one for one in told if "not removed" in str(one.message)]) == 1
-        assert [load(place).info.step for place in checkpoints(tmp_path)] == [2]
+    with pytest.warns(UserWarning, match=r"not removed: .*busy.*remove .*step-00000001") as told:
+        save_steps(tmp_path, 1, 2)
+    # torch warns too, of saving without processes.
+    assert len([one for one in told if "not removed" in str(one.message)]) == 1
+    assert [load(place).info.step for place in checkpoints(tmp_path)] == [2]
     monkeypatch.undo()
     remove_partial(tmp_path)
     assert [place.name for place in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
@@ -190,12 +196,10 @@ def test_what_is_left_of_a_save_and_cannot_be_removed_ends_no_run(
 
 
 def test_an_old_checkpoint_that_cannot_be_read_ends_no_run(tmp_path: Path) -> None:
-    with CheckpointSaver(tmp_path, ALONE, keep=1) as saver:
-        place = saver.start(INFO, state(1.0), NO_TREE)
-        saver.wait()
-        (place / "checkpoint.json").write_text('{"version": 2, "phase"')
-        with pytest.warns(UserWarning, match=r"not removed: .*step-00000001/checkpoint.json.*not JSON"):
-            save_steps(saver, 2)
+    save_steps(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-00000001" / "checkpoint.json").write_text('{"version": 2, "phase"')
+    with pytest.warns(UserWarning, match=r"not removed: .*step-00000001/checkpoint.json.*not JSON"):
+        save_steps(tmp_path, 2)
     assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
 
 

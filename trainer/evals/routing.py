@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.architecture import ModelConfig
 from trainer.data import TrainingBatch
 from trainer.generate import evaluating
 from trainer.losses import compute_losses
@@ -93,10 +94,20 @@ def specialisation(counts_GE: np.ndarray) -> float:
     return bits - float((groups - 1) * (experts - 1) / (2 * total * np.log(2)))
 
 
+def can_miss_one(config: ModelConfig) -> bool:
+    """Whether enough experts are left for a token when one is taken out."""
+    return config.num_experts > config.experts_per_token
+
+
 def loss_without(
     model: MoEModel, batches: Sequence[TrainingBatch], layer: int, told: Callable[[], object] = lambda: None
 ) -> np.ndarray:
-    """[E] nats a token by which the loss rises when expert e of a layer may not be chosen; `told` after each expert."""
+    """[E] nats a token by which the loss rises when expert e of a layer may not be chosen; `told` after each expert.
+
+    Raises ValueError for a model whose tokens need every expert (`can_miss_one`).
+    """
+    if not can_miss_one(model.config):
+        raise ValueError(f"each token needs all {model.config.num_experts} experts: none can be taken out")
     router = model.sparse_layers()[layer].router
     before, rises = router.expert_bias.clone(), []
     with evaluating(model):

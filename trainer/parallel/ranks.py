@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from pipeline.core.errors import UserError
 from trainer.config import ParallelConfig
+from trainer.devices import check_device
 from trainer.model.exchange import ContextShare
 
 # Long enough for the slowest process to read a checkpoint; a dead process is noticed by its launcher long before.
@@ -83,6 +84,33 @@ class Ranks:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return float(found)
 
+    def all_say(self, here: bool) -> bool:
+        """Whether it is so in every process; the answer is the same in all."""
+        if self.is_alone:
+            return here
+        said = torch.tensor(float(here))
+        dist.all_reduce(said, dist.ReduceOp.MIN)
+        return bool(said)
+
+    def first_does(self, work: Callable[[], None]) -> None:
+        """The first process does `work`, such as writing a file that all share. What fails in it fails in all."""
+        if self.is_alone:
+            work()
+            return
+        failed: Exception | None = None
+        if self.is_first:
+            try:
+                work()
+            except Exception as error:
+                failed = error
+        if self.all_say(failed is None):
+            return
+        told: list[Exception | None] = [_sendable(failed)]
+        dist.broadcast_object_list(told, src=0)
+        error = failed or told[0]
+        assert error is not None
+        raise error
+
     def of_all(self, made: Made) -> list[Made]:
         """What each process has made, in order, in every process."""
         if self.is_alone:
@@ -144,10 +172,7 @@ def start_ranks(config: ParallelConfig, device: str) -> Ranks:
 
     Raises `UserError` when there are not as many as configured, or the device is not here.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "torch finds no CUDA device here", where="training.device", fix="--set training.device=cpu, or a CUDA build"
-        )
+    check_device(device)
     if config.processes == 1 and not dist.is_initialized():
         return ALONE
     if not dist.is_initialized():
@@ -159,17 +184,12 @@ def start_ranks(config: ParallelConfig, device: str) -> Ranks:
                 fix=f"torchrun --nproc-per-node {config.processes} -m pipeline.cli …; or for one process: --set "
                 "training.parallel.data=1 --set training.parallel.expert=1 --set training.parallel.context=1",
             )
+        _check_world(config, int(os.environ.get("WORLD_SIZE", "1")))  # before the first wait for the others
         # gloo beside nccl: hashes, counts and losses are summed on the host.
         backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
     world = dist.get_world_size()
-    if world != config.processes:
-        raise UserError(
-            f"{world} processes were started, training.parallel wants {config.processes} (data {config.data} x context "
-            f"{config.context})",
-            where="training.parallel",
-            fix=f"start torchrun with {config.processes} processes, or change data or context",
-        )
+    _check_world(config, world)
     rank = dist.get_rank()
     replicas, experts, contexts = config.data // config.expert, config.expert, config.context
     grid = torch.arange(world).view(replicas, experts, contexts)
@@ -185,6 +205,16 @@ def start_ranks(config: ParallelConfig, device: str) -> Ranks:
     )
     own, same_experts = (expert, copies) if experts > 1 else (None, None)
     return Ranks(config, rank, own, same_experts, share, beside, mesh)
+
+
+def _check_world(config: ParallelConfig, world: int) -> None:
+    if world != config.processes:
+        raise UserError(
+            f"{world} processes were started, training.parallel wants {config.processes} (data {config.data} x context "
+            f"{config.context})",
+            where="training.parallel",
+            fix=f"start torchrun with {config.processes} processes, or change data or context",
+        )
 
 
 def _own_group(members: list[list[int]], rank: int) -> dist.ProcessGroup:
