@@ -5,7 +5,8 @@ given once: `document_id(source, record)`, record being the source's own id, or 
 their decoded HTML in `text` and their media type in `extra` until the `extract` block replaces it. Faults
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
 file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
-cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread. With
+cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread. A
+reader that waits holds no text: no variable of its own names a record once it has been given (`map`, `pop`). With
 `too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to a larger bound (`stages.records`),
 and texts of Parquet are cut where they lie.
 """
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_id, empty_documents, table_from_rows
 from pipeline.core.errors import InputError
 from pipeline.core.files import open_input, open_raw
-from stages.charset import decode_page
+from stages.charset import Decoded, decode_page
 from stages.config import CUTTABLE, ReadConfig
 from stages.parquet_source import extra_json, parquet_documents, row_batches
 from stages.records import csv_rows, jsonl_rows
@@ -163,13 +164,13 @@ def _dropped(fault: Fault, origin: Origin) -> dict[str, Any]:
 
 
 def _warc(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file = part.file
-    with open_raw(file.url) as handle:
-        for page in warc_pages(handle, read.maximum_document_bytes, part.start, part.end):
-            if isinstance(page, WarcFault):
-                yield Fault(page.rule, f"{file.name}@{page.offset}", page.message, page.url)
-            else:
-                yield _web_page(page, f"{file.name} {page.record}", read, origin)
+    def row(page: WarcPage | WarcFault) -> Row | Fault:
+        if isinstance(page, WarcFault):
+            return Fault(page.rule, f"{part.file.name}@{page.offset}", page.message, page.url)
+        return _web_page(page, f"{part.file.name} {page.record}", read, origin)
+
+    with open_raw(part.file.url) as handle:
+        yield from map(row, warc_pages(handle, read.maximum_document_bytes, part.start, part.end))
 
 
 def _web_page(page: WarcPage, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
@@ -193,30 +194,30 @@ def _web_page(page: WarcPage, place: str, read: ReadConfig, origin: Origin) -> R
 
 
 def _html(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file = part.file
-    data = _whole(file, read)
-    if isinstance(data, Fault):
-        yield data
-        return
-    decoded = decode_page(data, configured=read.charset)
-    if decoded is None:
-        yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
-        return
+    yield _html_row(part.file, read, origin)
+
+
+def _html_row(file: SourceFile, read: ReadConfig, origin: Origin) -> Row | Fault:
+    decoded = _decoded(file, read)
+    if isinstance(decoded, Fault):
+        return decoded
     extra = extra_json({CONTENT_TYPE: HTML, "charset": decoded.charset})
-    yield document_row(origin, file.name, decoded.text, robots=declarations(decoded.text, {}), extra=extra)
+    return document_row(origin, file.name, decoded.text, robots=declarations(decoded.text, {}), extra=extra)
 
 
 def _text(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file = part.file
-    data = _whole(file, read)
-    if isinstance(data, Fault):
-        yield from _pieces(file, read, origin) if data.rule == "too_large" and read.too_large == "cut" else [data]
-        return
-    decoded = decode_page(data, configured=read.charset)
-    if decoded is None:
-        yield Fault("unknown_charset", file.name, f"{len(data)} bytes")
-        return
-    yield document_row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
+    found = [_text_row(part.file, read, origin)]
+    if isinstance(found[0], Fault) and found[0].rule == "too_large" and read.too_large == "cut":
+        yield from _pieces(part.file, read, origin)
+    else:
+        yield found.pop()
+
+
+def _text_row(file: SourceFile, read: ReadConfig, origin: Origin) -> Row | Fault:
+    decoded = _decoded(file, read)
+    if isinstance(decoded, Fault):
+        return decoded
+    return document_row(origin, file.name, decoded.text, title=PurePosixPath(file.name).name)
 
 
 def _pieces(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
@@ -246,10 +247,15 @@ def _pieces(file: SourceFile, read: ReadConfig, origin: Origin) -> Iterator[Row 
 
 
 def _tree(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
-    file = part.file
-    code = file.name.rsplit(".", 1)[-1].lower() in _CODE_ENDINGS
-    for row in _text(part, read, origin):
-        yield {**row, "domain": "code" if code else origin.domain, "title": file.name} if isinstance(row, dict) else row
+    name = part.file.name
+    is_code = name.rsplit(".", 1)[-1].lower() in _CODE_ENDINGS
+
+    def titled(row: Row | Fault) -> Row | Fault:
+        if isinstance(row, Fault):
+            return row
+        return {**row, "domain": "code" if is_code else origin.domain, "title": name}
+
+    yield from map(titled, _text(part, read, origin))
 
 
 def _stdlib(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:
@@ -272,6 +278,14 @@ def _topics(module: str) -> dict[str, str]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             return {str(key): str(text) for key, text in ast.literal_eval(node.value).items()}
     return {}
+
+
+def _decoded(file: SourceFile, read: ReadConfig) -> Decoded | Fault:
+    data = _whole(file, read)
+    if isinstance(data, Fault):
+        return data
+    decoded = decode_page(data, configured=read.charset)
+    return Fault("unknown_charset", file.name, f"{len(data)} bytes") if decoded is None else decoded
 
 
 def _whole(file: SourceFile, read: ReadConfig) -> bytes | Fault:

@@ -1,7 +1,8 @@
 """Records of JSON lines and CSV files: fields become columns by the names that the source's options give.
 
 Contract: a record without text, or that is none, is a fault naming file and place, and the rest of the file goes on.
-Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JSON, of at most `CUT_LINE_BYTES`.
+Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JSON, of at most `CUT_LINE_BYTES`. Python's
+CSV parser keeps four to eight bytes for each character of the longest field so far.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def jsonl_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | F
                 held = [line.data]
                 del line  # nothing holds a large line while its document is worked on
                 record = [_json_record(held.pop(), place, read, origin)]
-                yield from _cut_if_large(record, read) if is_cut else record
+                yield from _cut_if_large(record, read) if is_cut else _taken(record)
     except FileNotFoundError:
         raise
     except READ_ERRORS as error:
@@ -58,14 +59,18 @@ def _long_line(size: int, read: ReadConfig) -> str:
     return f"{stated}; `too_large: cut` makes documents of its paragraphs"
 
 
+def _taken(record: list[Row | Fault]) -> Iterator[Row | Fault]:
+    """The record, taken from the list, which would hold its text while it is worked on."""
+    yield record.pop()
+
+
 def _cut_if_large(record: list[Row | Fault], read: ReadConfig) -> Iterator[Row | Fault]:
     """The record, taken from the list, or the pieces of it."""
-    row = record.pop()
-    text = b"" if isinstance(row, Fault) else row.pop("text").encode()
-    if isinstance(row, dict) and len(text) > read.maximum_document_bytes:
-        yield from cut_row(row, text, read.maximum_document_bytes)
-    else:
-        yield {**row, "text": text.decode()} if isinstance(row, dict) else row
+    if isinstance(record[0], Fault) or len(record[0]["text"].encode()) <= read.maximum_document_bytes:
+        return _taken(record)
+    row: Row = record[0]
+    record.clear()
+    return cut_row(row, row.pop("text").encode(), read.maximum_document_bytes)
 
 
 def _json_record(line: bytes, place: str, read: ReadConfig, origin: Origin) -> Row | Fault:
@@ -107,12 +112,10 @@ def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fau
             _refuse_doubled(names, file.name)
             for row in rows:
                 line = rows.line_num
-                if len(row) == len(names):
-                    yield _record(dict(zip(names, row, strict=True)), f"{file.name}:{line}", read, origin)
-                elif row:
-                    yield Fault(
-                        "bad_record", f"{file.name}:{line}", f"{len(row)} fields, the header names {len(names)}"
-                    )
+                if row:
+                    found = [_csv_record(names, row, f"{file.name}:{line}", read, origin)]
+                    row.clear()  # its text is not to be held while it is worked on
+                    yield found.pop()
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
@@ -128,6 +131,14 @@ def _refuse_doubled(names: Sequence[str], file: str) -> None:
     if twice is not None:
         what = f"the header names the column `{twice}` twice"
         raise InputError(what, where=f"{file}:1", fix="rename or remove one of the two columns")
+
+
+def _csv_record(
+    names: Sequence[str], row: Sequence[str], place: str, read: ReadConfig, origin: Origin
+) -> Row | Fault:  # fmt: skip
+    if len(row) != len(names):
+        return Fault("bad_record", place, f"{len(row)} fields, the header names {len(names)}")
+    return _record(dict(zip(names, row, strict=True)), place, read, origin)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
@@ -100,10 +100,7 @@ def warc_pages(
         yield WarcFault("truncated", 0, f"{lost} bytes that hold no WARC record")
     while offset is not None and (end is None or offset < end):
         member = _Member(handle, offset, packing)
-        faults = 0
-        for item in _records(io.BufferedReader(member, READ_BYTES), offset, limit_bytes):
-            faults += isinstance(item, WarcFault)
-            yield item
+        faults = yield from _records(io.BufferedReader(member, READ_BYTES), offset, limit_bytes)
         member.drain()
         if member.problem:
             if not faults:
@@ -219,13 +216,19 @@ def _is_header(probe: bytes) -> bool:
         return False
 
 
-def _records(handle: Any, offset: int, limit_bytes: int) -> Iterator[WarcPage | WarcFault]:
+def _records(handle: Any, offset: int, limit_bytes: int) -> Generator[WarcPage | WarcFault, None, int]:
+    """Returns how many faults it gave."""
+    faults = 0
     try:
         for record in ArchiveIterator(handle):
             if record.rec_type in ("response", "conversion"):
-                yield _page(record, offset, limit_bytes)
+                found = [_page(record, offset, limit_bytes)]
+                faults += isinstance(found[0], WarcFault)
+                yield found.pop()  # a large page, which is not to be held while it is worked on
     except _BROKEN as error:
         yield WarcFault("bad_record", offset, f"{type(error).__name__}: {error}")
+        faults += 1
+    return faults
 
 
 def _page(record: Any, offset: int, limit_bytes: int) -> WarcPage | WarcFault:
