@@ -1,8 +1,8 @@
 """Records of JSON lines and CSV files: fields become columns by the names that the source's options give.
 
 Contract: a record without text, or that is none, is a fault naming file and place, and the rest of the file goes on.
-Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JSON, of at most `CUT_LINE_BYTES`. Python's
-CSV parser keeps four to eight bytes for each character of the longest field so far.
+Memory: a line of at most `maximum_document_bytes`; with `too_large: cut`, of JSON, of at most `CUT_LINE_BYTES`.
+Python's CSV parser keeps four to eight bytes for each character of the longest field so far.
 """
 
 from __future__ import annotations
