@@ -147,6 +147,11 @@ def _file_of_tensor(folder: Path) -> dict[str, str]:
         found = _read_object(folder / INDEX_NAME).get("weight_map")
         if not isinstance(found, dict):
             raise InputError("no weight_map", where=str(folder / INDEX_NAME), fix="copy the index again")
+        absent = [name for name in sorted({str(file) for file in found.values()}) if not (folder / name).is_file()]
+        if absent:
+            raise InputError(
+                "unreadable weights: the index names it, there is none", where=str(folder / absent[0]), fix="copy it"
+            )
         return {str(name): str(file) for name, file in found.items()}
     if not (folder / SINGLE_NAME).is_file():
         there = [path.name for path in list_files(folder)]

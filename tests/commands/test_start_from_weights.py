@@ -216,6 +216,11 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def lose_a_shard(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def lose_mtp(folder: Path) -> None:
     path = folder / "model.safetensors"
     save_file({n: t for n, t in load_file(path).items() if not n.startswith("mtp.")}, path, {"format": "pt"})
@@ -230,6 +235,12 @@ def lose_a_bias(folder: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], None], str, type[UserError], str]] = {
     "no such folder": (shutil.rmtree, "", InputError, "no config.json"),
     "a cut file": (cut, "", InputError, r"model/model\.safetensors: unreadable weights"),
+    "a lost shard": (
+        lose_a_shard,
+        "",
+        InputError,
+        r"model-00001-of-00002\.safetensors: unreadable weights: the index names it",
+    ),
     "a lost tensor": (lose_a_bias, "", InputError, r"1 tensors are missing .*layers\.1\.mlp\.e_score_correction_bias"),
     "lost MTP": (lose_mtp, ", mtp_layers: 1", InputError, r"the model has an MTP layer, config\.json promises it"),
     "another size": (mend, ", num_experts: 8", InputError, r"config\.json: `num_experts` is 4 in this folder, 8 in"),

@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     ),
     "numbers": (rewritten(lambda norm: norm.double()), r"safetensors: model\.norm\.weight is F64"),
     "cut file": (cut, r"model-00002-of-.*unreadable weights"),
-    "lost file": (lose_file, r"model-00002-of-.*unreadable weights"),
+    "lost file": (lose_file, r"model-00002-of-.*safetensors: unreadable weights: the index names it"),
     "lost index": (lose_index, r"neither model\.safetensors nor model\.safetensors\.index\.json"),
     "no folder": (lose_config, r"no config\.json"),
 }
