@@ -1,8 +1,8 @@
 """Measuring two sides in turn: A B A B, after a warm-up, in CPU time of this process; peak memory in processes apart.
 
 Contract: both sides of a comparison are measured in the same run on the same input. CPU time (all threads of this
-process) is robust to whatever else the machine does; children and waiting are not in it. Peak memory is the largest
-resident size of a fresh process above what it had after its imports.
+process) is robust to whatever else the machine does; children and waiting are not in it. Work on an accelerator is
+timed there. Peak memory is the largest resident size of a fresh process above what it had after its imports.
 """
 
 from __future__ import annotations
@@ -24,15 +24,21 @@ CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # Linux: sets the peak resident size back to the present one
 
 
-def interleaved(sides: Sequence[Side], rounds: int, warm_ups: int = 1) -> list[list[float]]:
-    """CPU seconds of each side in each round, the sides taking turns; the warm-ups are not counted."""
+def interleaved(
+    sides: Sequence[Side], rounds: int, warm_ups: int = 1, clock: Callable[[Side], float] | None = None
+) -> list[list[float]]:
+    """Seconds of each side in each round, the sides taking turns; the warm-ups are not counted.
+
+    `clock` gives the seconds of one call; by default it is `timed`.
+    """
+    clock = clock or timed
     for _ in range(warm_ups):
         for side in sides:
             side()
     seconds: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds):
         for side, found in zip(sides, seconds, strict=True):
-            found.append(timed(side))
+            found.append(clock(side))
     return seconds
 
 
@@ -42,6 +48,19 @@ def timed(side: Side) -> float:
     started = time.process_time()
     side()
     return time.process_time() - started
+
+
+def device_timed(side: Side) -> float:
+    """Seconds that one call keeps the CUDA device busy: between two events on its stream."""
+    import torch
+
+    gc.collect()
+    started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    started.record()
+    side()
+    ended.record()
+    torch.cuda.synchronize()
+    return started.elapsed_time(ended) / 1000  # it gives milliseconds
 
 
 def peak_memory(imported: Callable[..., Callable[[], Side]], *arguments: Any) -> Spread:

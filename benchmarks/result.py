@@ -96,7 +96,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Missing:
-    """A comparison that was not made, because its peer is not installed."""
+    """A comparison that was not made, because its peer is not installed or the device is not here."""
 
     peer_name: str
     install: str

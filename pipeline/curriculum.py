@@ -4,6 +4,8 @@ Contract: step kind `curriculum.train`, one step a phase. Inputs: `mix` (the pha
 split step), `previous` (the phase before, if any) and every `encode.*` step, from which further segments are planned.
 After a red gate the phase appends one segment of its own mix to the plan, as a recorded `mix.PHASE+K` step, trains on
 it and is gated again, at most `gate.rounds` times; a light that stays red is reported, and the curriculum goes on.
+A first phase starts with the weights of the transformers folder in its step's paths, if there is one; their content
+is identity.
 Facts in the record: the final checkpoint, the last mix step, the verdicts.
 Source: the extend-and-test loop of the K-EXAONE report (arXiv 2601.01739), section on context extension.
 """
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 KIND = "curriculum.train"
 VERSION = 3
 HELD_OUT_ROWS = 64  # of the short-context check; ours
+WEIGHTS_ROLE = "weights"  # in `StepTask.paths`, when a first phase starts from a transformers folder
 MIX_KIND = "mixes.plan"
 MIX_VERSION = 4
 MIX_WORK = "mixes.plan:WORK"
@@ -162,6 +165,11 @@ class Phase:
         previous = self.task.inputs["previous"]
         return previous.folder / str(previous.record.facts["checkpoint"])
 
+    def weights(self) -> Path | None:
+        """The transformers folder that a first phase starts from, if it does."""
+        given = self.task.paths.get(WEIGHTS_ROLE)
+        return Path(given[0]) if given else None
+
     def train(self, mix: str) -> Path:
         """Train the last segment of the plan that `mix` ends."""
         from trainer.phase import train_segment
@@ -181,6 +189,7 @@ class Phase:
             folder=self.task.folder,
             seed=derive_seed("weights", self.config.seed),
             execution=self.execution(),
+            weights=self.weights(),
             on_step=None if told is None else lambda line, done, steps: told(segment.name, line, done, steps),
         )
 
@@ -201,8 +210,9 @@ class Phase:
         return HeldOut(tuple(texts), pack_held_out(documents, self.config.short_context_tokens, HELD_OUT_ROWS))
 
     def baseline(self, held_out: HeldOut) -> float:
-        """Short-context loss of the model that this phase began with; of its own first weights in a first phase."""
+        """Short-context loss of the model that this phase began with: in a first, of its first weights."""
         from trainer.evals.short_context import short_context_loss
+        from trainer.imports import load_weights
         from trainer.model.model import build_model
         from trainer.phase import load_model
 
@@ -210,9 +220,11 @@ class Phase:
         if parent is not None:
             return short_context_loss(load_model(parent, device)[0], held_out.short_rows)
         seed = derive_seed("weights", self.config.seed)
-        return short_context_loss(
-            build_model(self.config.model, self.tokenizer.vocabulary_size, seed, device), held_out.short_rows
-        )
+        model = build_model(self.config.model, self.tokenizer.vocabulary_size, seed, device)
+        weights = self.weights()
+        if weights is not None:
+            load_weights(weights, model)
+        return short_context_loss(model, held_out.short_rows)
 
     def judge(
         self, gate: GateConfig, checkpoint: Path, mix: str, held_out: HeldOut, baseline: float, round_number: int

@@ -21,9 +21,10 @@ from pipeline.core.record import finished, read_record
 from pipeline.core.rng import derive_seed
 from pipeline.core.steps import Step
 from pipeline.core.takedown import TakedownList, read_takedowns
+from pipeline.core.tokenizer import Tokenizer
 from pipeline.curriculum import KIND as TRAIN_KIND
 from pipeline.curriculum import VERSION as TRAIN_VERSION
-from pipeline.curriculum import TrainConfig, mix_step
+from pipeline.curriculum import WEIGHTS_ROLE, TrainConfig, mix_step
 from pipeline.curriculum_file import Curriculum
 from pipeline.graph import Graph
 from stages.catalog import block_config, load, resolve
@@ -32,7 +33,7 @@ from stages.config import BlockSpec, CleanConfig, SourceConfig
 from stages.dedup.layout import Part
 from stages.dedup.synthetic import set_parts
 from stages.listed import COMPLIANCE, ListedBlock, cut_at_rules, filter_name
-from stages.sources import expand_paths, file_content, source_content, step_paths
+from stages.sources import SourceFile, expand_paths, file_content, source_content, step_paths
 from stages.takedown import TAKEDOWNS
 from stages.tokenizer.sample import (
     COUNT_KIND,
@@ -55,6 +56,8 @@ from synth.gym.library import PACKAGE, library_version
 from synth.instructions.config import IngestConfig
 from synth.sourced import Deduplicate
 from synth.subagents.config import INDEX_KIND, INDEX_VERSION, INDEX_WORK, SearchConfig
+from trainer.config import ModelConfig
+from trainer.transformers_folder import TOKENIZER_NAME, check_model, check_tokenizer, read_folder
 
 CLEAN_WORK = "stages.clean:WORK"
 CLEAN_VERSION = 4
@@ -256,10 +259,36 @@ class Layout:
         step = Step(f"encode.{name}", "stages.encode", 2, self.curriculum.encode, inputs, "stages.encode:WORK")
         return self.laid.add(step).step.name
 
+    def model(self) -> tuple[ModelConfig, dict[str, tuple[str, ...]], dict[str, str]]:
+        """The architecture; path and content of the weights that the first phase starts from, where there are any.
+
+        The whole content is identity: checkpoints of one model differ in neither names nor sizes. Hashes are cached.
+        """
+        choice = self.curriculum.model
+        if choice.from_ is None:
+            return choice.resolve(), {}, {}
+        where, given = self.located.where(("model", "from")), self.curriculum.tokenizer.path
+        folder = read_folder(Path(choice.from_))
+        if given is None:
+            raise ConfigError(
+                f"the weights of `{choice.from_}` know one tokenizer, this curriculum makes another",
+                where=where,
+                fix=f"take theirs over: `tokenizer: {{path: {folder.path / TOKENIZER_NAME}}}`",
+            )
+        try:
+            config = choice.resolve(folder.promised)
+        except ValueError as error:
+            raise ConfigError(str(error), where=self.located.where(("model",)), fix="leave it to the folder") from None
+        check_model(folder, config, Tokenizer.load(given).vocabulary_size)
+        check_tokenizer(folder, Path(given))
+        files = [SourceFile(path.name, str(path), path.stat().st_size) for path in folder.files]
+        content = source_content(files, self.store / CACHE_FOLDER)
+        return config, {WEIGHTS_ROLE: (choice.from_,)}, {WEIGHTS_ROLE: content}
+
     def phases(self, encodes: dict[str, str]) -> None:
         """The mix and training steps. Where a phase's gate has appended segments, the next plan goes on from them."""
         curriculum = self.curriculum
-        model = curriculum.model.resolve()
+        model, paths, content = self.model()
         previous_mix, previous_train = "", ""
         for phase in curriculum.phases:
             if phase.context_tokens > model.max_context_tokens:
@@ -291,8 +320,10 @@ class Layout:
             )
             inputs = {**encodes, "mix": mix, "tokenizer": TOKENIZER, "heldout": SPLIT}
             inputs |= {"previous": previous_train} if previous_train else {}
-            step = Step(f"train.{phase.name}", TRAIN_KIND, TRAIN_VERSION, config, inputs, "pipeline.curriculum:WORK")
+            work = "pipeline.curriculum:WORK"
+            step = Step(f"train.{phase.name}", TRAIN_KIND, TRAIN_VERSION, config, inputs, work, content, paths)
             node = self.laid.add(step)
+            paths, content = {}, {}  # later phases start from the first
             previous_train = node.step.name
             previous_mix = self.last_mix(node.folder, mix)
 

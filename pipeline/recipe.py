@@ -11,12 +11,14 @@ from typing import Any
 from pipeline.core.config import Loc, Located, read_yaml, validate
 from pipeline.core.errors import ConfigError, unknown_name
 from pipeline.core.provenance import SourceCard, load_card
+from pipeline.curriculum import TrainConfig
 from pipeline.curriculum_file import Curriculum
 from pipeline.executors.config import check_patterns
 from pipeline.graph import Graph
 from pipeline.layout import Layout
 from pipeline.reviews import check_training
 from synth.instructions.config import IngestConfig
+from trainer.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Opened:
     @property
     def train_steps(self) -> list[str]:
         return [f"train.{phase.name}" for phase in self.curriculum.phases]
+
+    @property
+    def model(self) -> ModelConfig:
+        """The architecture that is trained, whether a preset's or a folder's."""
+        config = self.graph.node(self.train_steps[0]).step.config
+        assert isinstance(config, TrainConfig)
+        return config.model
 
     def selected(self, patterns: Sequence[str]) -> list[str]:
         """Step names that match any of the patterns; raises `ConfigError` for a pattern that matches none."""

@@ -16,6 +16,7 @@ from trainer.architecture import ModelConfig, ParameterCount, count_parameters
 from trainer.presets import PRESETS
 
 __all__ = [
+    "DEFAULT_PRESET",
     "PRESETS",
     "GateConfig",
     "LearningRate",
@@ -33,15 +34,21 @@ __all__ = [
     "count_parameters",
 ]
 
+DEFAULT_PRESET = "tiny"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MonitorName = Literal["tensorboard", "wandb"]
 Precision = Literal["float32", "bfloat16", "float8"]
 
 
 class ModelChoice(Config):
-    """A preset and what to change in it: every other field overrides the field of that name."""
+    """A preset, or the model of a transformers folder, and what to change: any other field overrides that of its name.
 
-    preset: str = "tiny"
+    With `from` the first phase starts with the folder's weights; what decides the shape or meaning of a weight must
+    then be the folder's (`trainer.transformers_folder.FREE_FIELDS` are the others).
+    """
+
+    preset: str | None = None  # null: `tiny`, or the folder's
+    from_: str | None = Field(default=None, alias="from", min_length=1)  # an `exaone_moe` folder on this machine
     hidden_size: int | None = None
     num_layers: int | None = None
     num_attention_heads: int | None = None
@@ -69,8 +76,8 @@ class ModelChoice(Config):
 
     @field_validator("preset")
     @classmethod
-    def check_preset_exists(cls, preset: str) -> str:
-        if preset not in PRESETS:
+    def check_preset_exists(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
             close = nearest(preset, PRESETS)
             hint = f"did you mean {close!r}? " if close else ""
             raise ValueError(f"no preset {preset!r}: {hint}known: {', '.join(PRESETS)}")
@@ -78,18 +85,26 @@ class ModelChoice(Config):
 
     @model_validator(mode="after")
     def check_model_fits(self) -> Self:
-        try:
+        if self.from_ is None:
             self.resolve()
+        elif self.preset is not None:
+            raise ValueError(f"preset is {self.preset!r}, and `from` names a folder with sizes of its own: keep one")
+        return self
+
+    def resolve(self, found: ModelConfig | None = None) -> ModelConfig:
+        """The architecture itself, `found` being that of the folder named by `from`.
+
+        Raises ValueError when sizes do not fit.
+        """
+        assert (found is None) == (self.from_ is None)
+        base = found or PRESETS[self.preset or DEFAULT_PRESET]
+        overrides = self.model_dump(exclude={"preset", "from_"}, exclude_none=True)
+        try:
+            return ModelConfig(**{**base.model_dump(), **overrides})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"])
             raise ValueError(f"{field}: {first['msg']}" if field else first["msg"]) from None
-        return self
-
-    def resolve(self) -> ModelConfig:
-        """The architecture itself. Raises pydantic's ValidationError (a ValueError) when sizes do not fit."""
-        overrides = self.model_dump(exclude={"preset"}, exclude_none=True)
-        return ModelConfig(**{**PRESETS[self.preset].model_dump(), **overrides})
 
 
 class LearningRate(Config):

@@ -22,6 +22,7 @@ from trainer.architecture import ModelConfig
 from trainer.config import ParallelConfig, PhaseConfig, TrainExecution
 from trainer.losses import CHUNK_ROWS
 from trainer.model.attention import PIECE_TOKENS
+from trainer.model.attention_kernels import backward_bytes, takes_heads, takes_spans
 from trainer.model.model import build_model
 from trainer.model.moe import row_multiple
 from trainer.optim import ELEMENTS_PER_BATCH, parameter_groups
@@ -31,6 +32,7 @@ from trainer.throughput import forward_flops
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 GIB = 1 << 30
 SECONDS_PER_DAY = 86_400
+MULTIPROCESSORS = 148  # of a B200, the most of the devices in `trainer.throughput`; H100 and H200 have 132
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class MemoryEstimate:
     gathered: int  # blocks that FSDP2 puts together, with their gradients; embedding and head all the time
     casts: int  # weights in the precision of the products, kept for the backward pass
     activations: int  # kept for the backward pass, and one block's that are made again
+    attention_sums: int  # of one layer's backward pass, where attention is by spans
     losses: int  # the head's gradients of both losses, and a chunk of logits
     update: int  # a batch of Muon's matrices, AdamW's changes; when activations are gone
     host_copy: int  # of the state, while a checkpoint is written; on the host
@@ -51,7 +54,11 @@ class MemoryEstimate:
     def device_peak(self) -> int:
         """Without the host's copy: the larger of the backward pass and the update."""
         kept = self.weights + self.gradients + self.optimizer
-        return kept + max(self.gathered + self.casts + self.activations + self.losses, self.update)
+        return kept + max(self._passes, self.update)
+
+    @property
+    def _passes(self) -> int:
+        return self.gathered + self.casts + self.activations + self.attention_sums + self.losses
 
     @property
     def peak(self) -> int:
@@ -209,6 +216,7 @@ def _memory(
         gathered=gathered,
         casts=_casts(config, vocabulary_size, phase, execution),
         activations=_activations(config, phase, execution, tokens, rows),
+        attention_sums=_attention_sums(config, execution, tokens, rows) if _by_spans(config, phase, execution) else 0,
         losses=losses,
         update=update,
         host_copy=FLOAT32 * own + optimizer,
@@ -280,12 +288,14 @@ def _activations(config: ModelConfig, phase: PhaseConfig, execution: TrainExecut
     size = FLOAT32 if phase.precision == "float32" else BFLOAT16
     width = config.hidden_size
     kept, largest = 0, 0
+    by_spans = _by_spans(config, phase, execution)
     layers = [*map(str, range(config.num_layers)), *(["mtp"] if config.mtp_layers else [])]
     for layer in layers:
         kinds = ("full_attention", "dense")
         if layer != "mtp":
             kinds = config.layer_types[int(layer)], config.feed_forward_types[int(layer)]
-        own = tokens * _bytes_per_token(config, kinds[0] == "sliding_attention", kinds[1] == "sparse", size)
+        has_blocks = kinds[0] == "sliding_attention" and not by_spans
+        own = tokens * _bytes_per_token(config, has_blocks, kinds[1] == "sparse", size)
         if kinds[0] == "full_attention" and execution.parallel.context > 1:
             own += _shared_row_bytes(config, phase, rows, size)
         if kinds[1] == "sparse" and execution.parallel.expert == 1:
@@ -297,18 +307,18 @@ def _activations(config: ModelConfig, phase: PhaseConfig, execution: TrainExecut
             kept += tokens * size * (2 if layer == "mtp" else 1) * width
         else:
             kept += own
-    masks = _mask_bytes(config, phase, execution.parallel.context, rows)
+    masks = 0 if by_spans else _mask_bytes(config, phase, execution.parallel.context, rows)
     return kept + largest + masks + tokens * size * 2 * width  # the final norm's input and output
 
 
-def _bytes_per_token(config: ModelConfig, is_sliding: bool, is_sparse: bool, size: int) -> int:
+def _bytes_per_token(config: ModelConfig, has_blocks: bool, is_sparse: bool, size: int) -> int:
     """What autograd keeps of one layer."""
     width, head = config.hidden_size, config.head_dim
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
     # In: stream, normed, projection; queries and keys, turned; values; mixed; then stream, normed.
     elements = 2 * width + (queries + 2 * keys) + (queries + keys) + keys + queries + 2 * width
-    if is_sliding:  # keys and values of a block and the window before it: three half windows a block
-        elements += 2 * 3 * keys - keys
+    if has_blocks:  # keys and values of a block and the window before it, three half windows a block, for their own
+        elements += 2 * (3 * keys - keys)
     scales = 2 + config.num_attention_heads + config.num_key_value_heads + config.num_attention_heads
     exact = FLOAT32 * scales  # of the norms, and the log-sum-exp
     if not is_sparse:
@@ -320,6 +330,22 @@ def _bytes_per_token(config: ModelConfig, is_sliding: bool, is_sparse: bool, siz
     exact += 8 * 3 * k  # places
     exact += FLOAT32 * width if size < FLOAT32 else 0  # the router's input
     return size * elements + exact
+
+
+def _by_spans(config: ModelConfig, phase: PhaseConfig, execution: TrainExecution) -> bool:
+    """Whether the variable-length kernel attends: on a device that is not here, if it is new enough."""
+    if not execution.device.startswith("cuda") or phase.precision == "float32" or execution.parallel.context > 1:
+        return False
+    if torch.cuda.is_available():
+        return takes_spans(torch.device(execution.device), torch.bfloat16, config.head_dim)
+    return takes_heads(torch.bfloat16, config.head_dim)
+
+
+def _attention_sums(config: ModelConfig, execution: TrainExecution, tokens: int, rows: int) -> int:
+    heads = config.num_attention_heads
+    # Deterministic sums have as many parts as it takes to keep all multiprocessors busy (aten's `mha_varlen_bwd`).
+    parts = -(-MULTIPROCESSORS // (rows * heads)) if execution.algorithms == "deterministic" else 1
+    return backward_bytes(tokens, rows, heads, config.num_key_value_heads, config.head_dim, parts)
 
 
 def _filled_rows(config: ModelConfig, tokens: int, size: int) -> int:

@@ -1,8 +1,8 @@
 """The names of our weights in the transformers `exaone_moe` checkpoint format, as views of the model's memory.
 
-Contract: one walk over the model serves export (read the views), import (copy into the views) and the check after
-either; a weight that is stored fused gives one view a part. Names are those on disk, which differ from transformers'
-names in memory: an expert each, and the selection bias directly under `mlp`.
+Contract: one walk over the model serves export (read the views), import (where in a weight each view lies) and the
+check after either; a weight that is stored fused gives one view a part. Names are those on disk, which differ from
+transformers' names in memory: an expert each, and the selection bias directly under `mlp`.
 Source: save_pretrained of transformers 5.23 `exaone_moe`; `mtp.*` as in the released K-EXAONE checkpoint.
 """
 
@@ -20,30 +20,35 @@ from trainer.model.moe import MoE
 
 class DiskTensor(NamedTuple):
     name: str
-    view: Tensor  # detached, of the model's own memory
+    view: Tensor  # detached, of the model's own memory: consecutive elements of `weight`
+    weight: Tensor  # the model's own parameter or buffer
 
 
 def disk_tensors(model: MoEModel) -> Iterator[DiskTensor]:
     """Every tensor of the checkpoint, in a fixed order. A tied head is left out, as transformers does."""
-    yield DiskTensor("model.embed_tokens.weight", model.embedding.weight.detach())
+    yield _whole("model.embed_tokens.weight", model.embedding.weight)
     for index, block in enumerate(model.layers):
         assert isinstance(block, Block)
         yield from _block(f"model.layers.{index}.", block)
-    yield DiskTensor("model.norm.weight", model.norm.weight.detach())
+    yield _whole("model.norm.weight", model.norm.weight)
     if not model.config.tie_embeddings:
-        yield DiskTensor("lm_head.weight", model.head.weight.detach())
+        yield _whole("lm_head.weight", model.head.weight)
     if model.mtp is not None:
-        yield DiskTensor("mtp.pre_fc_norm_embedding.weight", model.mtp.embedding_norm.weight.detach())
-        yield DiskTensor("mtp.pre_fc_norm_hidden.weight", model.mtp.hidden_norm.weight.detach())
-        yield DiskTensor("mtp.fc.weight", model.mtp.projection.weight.detach())
+        yield _whole("mtp.pre_fc_norm_embedding.weight", model.mtp.embedding_norm.weight)
+        yield _whole("mtp.pre_fc_norm_hidden.weight", model.mtp.hidden_norm.weight)
+        yield _whole("mtp.fc.weight", model.mtp.projection.weight)
         yield from _block("mtp.layers.0.", model.mtp.block)
-        yield DiskTensor("mtp.norm.weight", model.mtp.norm.weight.detach())
+        yield _whole("mtp.norm.weight", model.mtp.norm.weight)
+
+
+def _whole(name: str, weight: Tensor) -> DiskTensor:
+    return DiskTensor(name, weight.detach(), weight)
 
 
 def _block(prefix: str, block: Block) -> Iterator[DiskTensor]:
-    yield DiskTensor(f"{prefix}input_layernorm.weight", block.attention_norm.weight.detach())
+    yield _whole(f"{prefix}input_layernorm.weight", block.attention_norm.weight)
     yield from _attention(f"{prefix}self_attn.", block.attention)
-    yield DiskTensor(f"{prefix}post_attention_layernorm.weight", block.feed_forward_norm.weight.detach())
+    yield _whole(f"{prefix}post_attention_layernorm.weight", block.feed_forward_norm.weight)
     if isinstance(block.feed_forward, MLP):
         yield from _mlp(f"{prefix}mlp.", block.feed_forward)
     else:
@@ -53,26 +58,26 @@ def _block(prefix: str, block: Block) -> Iterator[DiskTensor]:
 def _attention(prefix: str, attention: Attention) -> Iterator[DiskTensor]:
     parts = attention.qkv.weight.detach().split(attention.qkv.fused_rows["weight"])
     for name, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
-        yield DiskTensor(f"{prefix}{name}.weight", part)
-    yield DiskTensor(f"{prefix}o_proj.weight", attention.output.weight.detach())
-    yield DiskTensor(f"{prefix}q_norm.weight", attention.query_norm.weight.detach())
-    yield DiskTensor(f"{prefix}k_norm.weight", attention.key_norm.weight.detach())
+        yield DiskTensor(f"{prefix}{name}.weight", part, attention.qkv.weight)
+    yield _whole(f"{prefix}o_proj.weight", attention.output.weight)
+    yield _whole(f"{prefix}q_norm.weight", attention.query_norm.weight)
+    yield _whole(f"{prefix}k_norm.weight", attention.key_norm.weight)
 
 
 def _mlp(prefix: str, mlp: MLP) -> Iterator[DiskTensor]:
     gate, up = mlp.gate_up.weight.detach().chunk(2)
-    yield DiskTensor(f"{prefix}gate_proj.weight", gate)
-    yield DiskTensor(f"{prefix}up_proj.weight", up)
-    yield DiskTensor(f"{prefix}down_proj.weight", mlp.down.weight.detach())
+    yield DiskTensor(f"{prefix}gate_proj.weight", gate, mlp.gate_up.weight)
+    yield DiskTensor(f"{prefix}up_proj.weight", up, mlp.gate_up.weight)
+    yield _whole(f"{prefix}down_proj.weight", mlp.down.weight)
 
 
 def _moe(prefix: str, moe: MoE) -> Iterator[DiskTensor]:
-    yield DiskTensor(f"{prefix}gate.weight", moe.router.weight.detach())
-    yield DiskTensor(f"{prefix}e_score_correction_bias", moe.router.expert_bias)
+    yield _whole(f"{prefix}gate.weight", moe.router.weight)
+    yield _whole(f"{prefix}e_score_correction_bias", moe.router.expert_bias)
     experts = zip(moe.experts.gate_up.detach().unbind(0), moe.experts.down.detach().unbind(0), strict=True)
     for index, (gate_up, down) in enumerate(experts):
         gate, up = gate_up.chunk(2)
-        yield DiskTensor(f"{prefix}experts.{index}.gate_proj.weight", gate)
-        yield DiskTensor(f"{prefix}experts.{index}.up_proj.weight", up)
-        yield DiskTensor(f"{prefix}experts.{index}.down_proj.weight", down)
+        yield DiskTensor(f"{prefix}experts.{index}.gate_proj.weight", gate, moe.experts.gate_up)
+        yield DiskTensor(f"{prefix}experts.{index}.up_proj.weight", up, moe.experts.gate_up)
+        yield DiskTensor(f"{prefix}experts.{index}.down_proj.weight", down, moe.experts.down)
     yield from _mlp(f"{prefix}shared_experts.", moe.shared)

@@ -34,6 +34,7 @@ from trainer.config import LearningRate, ModelConfig, OptimizerConfig, PhaseConf
 from trainer.data import BatchReader
 from trainer.devices import check_device
 from trainer.guard import Recent, Seen
+from trainer.imports import load_weights
 from trainer.loop import deterministic, train_step
 from trainer.metrics import losses_by_group, tokens_by_group
 from trainer.model.model import MoEModel
@@ -64,6 +65,7 @@ def train_segment(
     folder: Path,
     seed: int,
     execution: TrainExecution,
+    weights: Path | None = None,
     on_step: OnStep | None = None,
 ) -> Path:
     """Train until the last row of `segment` and return the checkpoint there.
@@ -74,6 +76,8 @@ def train_segment(
             None at the start of a plan.
         folder: The phase's; shared by the phase's segments.
         seed: Of the initial weights, used at the start of a plan only.
+        weights: A transformers folder to take them from instead, at the start of a plan; a phase that goes on from a
+            checkpoint does not look at it.
         on_step: Called after each update, for progress.
 
     Raises `InputError` when plan, tokenizer, model or checkpoint do not fit together, `DivergedError` when the loss
@@ -111,7 +115,7 @@ def train_segment(
             where=str(place or folder),
             fix="train the segments before it first and give their last checkpoint",
         )
-    return _started(run, model_config, optimizer_config, vocabulary_size, info, place, on_step)
+    return _started(run, model_config, optimizer_config, vocabulary_size, info, place, weights, on_step)
 
 
 def train_branch(
@@ -168,14 +172,14 @@ def train_branch(
     if own is not None and info.position == run.end:
         return own
     config = ModelConfig.model_validate(dict(info.model))
-    return _started(run, config, optimizer_config, info.vocabulary_size, info, own or checkpoint, on_step)
+    return _started(run, config, optimizer_config, info.vocabulary_size, info, own or checkpoint, None, on_step)
 
 
 def _started(
     run: Run, model_config: ModelConfig, optimizer_config: OptimizerConfig, vocabulary_size: int, info: CheckpointInfo,
-    place: Path | None, on_step: OnStep | None,
+    place: Path | None, weights: Path | None, on_step: OnStep | None,
 ) -> Path:  # fmt: skip
-    """Build the model, put `place` into it, and train to the end of the run."""
+    """Build the model, put `place` into it, or without one `weights`, and train to the end of the run."""
     check_compiles(run.phase, run.execution)
     with deterministic() if run.execution.algorithms == "deterministic" else nullcontext():
         torch.manual_seed(info.seed)
@@ -188,6 +192,8 @@ def _started(
         optimizer = build_optimizer(model, optimizer_config)
         if place is not None:
             restore(place, model, optimizer, run.ranks)
+        elif weights is not None:
+            load_weights(weights, model, run.ranks)
         return _train(run, model, optimizer, info, on_step)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pipeline.commands.terminal import amount, console, table
+from pipeline.core.fingerprint import SHORT
+from pipeline.curriculum import WEIGHTS_ROLE
 from pipeline.graph import Graph, Node
 from pipeline.recipe import Opened, open_curriculum
-from trainer.config import count_parameters
+from trainer.config import DEFAULT_PRESET, count_parameters
 
 if TYPE_CHECKING:
     from trainer.launch import Launch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     opened = open_curriculum(config, overrides)
+    check_weights(opened)
     if as_json:
         launched = [launch.facts() for launch in launches(opened)]
         print_json({"steps": steps(opened.graph), "phases": phases(opened), "model": model(opened), "launch": launched})
@@ -35,6 +38,17 @@ def show_plan(config: Path, overrides: Sequence[str], *, as_json: bool) -> None:
     show_launches(launches(opened))
 
 
+def check_weights(opened: Opened) -> None:
+    """Raises `InputError` when a first phase that is still to be trained cannot start from the folder it is given."""
+    first = opened.graph.node(opened.train_steps[0])
+    if first.finished or WEIGHTS_ROLE not in first.step.paths:
+        return
+    from trainer.imports import check_tensors
+    from trainer.transformers_folder import read_folder
+
+    check_tensors(read_folder(Path(first.step.paths[WEIGHTS_ROLE][0])), opened.model, vocabulary(opened))
+
+
 def launches(opened: Opened) -> list[Launch]:
     """What each phase takes and lasts, as it would be started here."""
     from trainer.launch import plan_launch
@@ -42,7 +56,7 @@ def launches(opened: Opened) -> list[Launch]:
     curriculum = opened.curriculum
     rows = curriculum.training.rows_per_microbatch or curriculum.execution.rows_per_microbatch
     execution = curriculum.training.replaced(rows_per_microbatch=rows)
-    config, size = curriculum.model.resolve(), vocabulary(opened)
+    config, size = opened.model, vocabulary(opened)
     return [plan_launch(config, size, phase, execution) for phase in curriculum.phases]
 
 
@@ -130,7 +144,7 @@ def phases(opened: Opened) -> list[dict[str, Any]]:
 
 def model(opened: Opened) -> dict[str, Any]:
     """Parameter counts and groups at the vocabulary the tokenizer will have."""
-    config = opened.curriculum.model.resolve()
+    config = opened.model
     size = vocabulary(opened)
     counts = count_parameters(config, size)
     # torch is loaded here only; on the meta device no weight takes memory, at any size.
@@ -139,7 +153,7 @@ def model(opened: Opened) -> dict[str, Any]:
 
     optimizer = build_optimizer(build_model(config, size, 0, "meta"), opened.curriculum.optimizer)
     return {
-        "preset": opened.curriculum.model.preset,
+        **origin(opened),
         "vocabulary": size,
         "parameters": amount(counts.main),
         "MTP parameters": amount(counts.mtp),
@@ -147,6 +161,14 @@ def model(opened: Opened) -> dict[str, Any]:
         "layers": "".join("L" if kind == "sliding_attention" else "G" for kind in config.layer_types),
         "groups": [group._asdict() for group in optimizer.describe_groups()],
     }
+
+
+def origin(opened: Opened) -> dict[str, str]:
+    """The preset, or the folder of the first weights with their content's identity."""
+    step = opened.graph.node(opened.train_steps[0]).step
+    if WEIGHTS_ROLE not in step.paths:
+        return {"preset": opened.curriculum.model.preset or DEFAULT_PRESET}
+    return {"weights from": f"{step.paths[WEIGHTS_ROLE][0]} ({step.content[WEIGHTS_ROLE][:SHORT]})"}
 
 
 def vocabulary(opened: Opened) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.progress import TaskID
 
 from pipeline.commands.jobs import refuse_live_jobs
-from pipeline.commands.plan import launches
+from pipeline.commands.plan import check_weights, launches
 from pipeline.commands.terminal import TerminalProgress, amount, console, progress, table
 from pipeline.core.errors import UserError
 from pipeline.core.record import Record, read_record
@@ -64,6 +64,7 @@ def check_start(opened: Opened) -> None:
     check_one_process(opened.path, left[0].name, training.parallel)
     check_device(training.device)
     check_monitors(training.monitors)
+    check_weights(opened)
     for phase in left:
         check_compiles(phase, training)
 

@@ -21,7 +21,8 @@ from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainer.architecture import LayerType
-from trainer.config import PRESETS, ModelConfig
+from trainer.config import PRESETS, ModelConfig, PhaseConfig, TrainExecution
+from trainer.estimate import estimate_phase
 from trainer.losses import compute_losses
 from trainer.model import layout as layouts
 from trainer.model.attention import Attention, document_attention, sliding_attention
@@ -230,6 +231,51 @@ def test_in_bfloat16_the_rounding_is_all_that_differs(model: MoEModel, by_spans:
     by_spans.undo()
     blocks = losses_and_gradients(model, ids)["loss"]
     assert abs(spans - exact) <= 2 * abs(blocks - exact) + 1e-3 * exact
+
+
+@pytest.mark.parametrize("recompute", ["none", "sparse"])
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_the_estimate_knows_what_is_kept(by_spans: pytest.MonkeyPatch, preset: str, recompute: Recompute) -> None:
+    """On an accelerator in bfloat16: what autograd holds between the passes, one document a row; no masks, no blocks."""
+    config, rows, tokens, vocabulary = PRESETS[preset], 2, 512, 64
+    phase = PhaseConfig(
+        name="p", mix="m", context_tokens=tokens, budget_tokens=10**6, rows_per_batch=rows, precision="bfloat16"
+    )
+    model = build_model(config, vocabulary, 0)
+    set_precision(model, "bfloat16")
+    model.recompute = recompute
+    ids = torch.randint(0, vocabulary, (rows, tokens), generator=torch.Generator().manual_seed(0))
+
+    def kept() -> int:
+        weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        held: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                held[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            losses = compute_losses(model, ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool))
+        del losses
+        return sum(held.values())
+
+    def estimated(device: str) -> int:
+        execution = TrainExecution(device=device, recompute=recompute)
+        memory = estimate_phase(config, vocabulary, phase, execution, 0.0).memory
+        heads = 2 * (4 * vocabulary * config.hidden_size + 2 * rows * tokens * config.hidden_size)
+        return memory.activations + memory.casts + heads
+
+    spans = kept()
+    by_spans.undo()
+    blocks = kept()
+    if recompute == "none":
+        assert estimated("cuda") == pytest.approx(spans, rel=0.08)
+        floats = 4 * rows * tokens * config.window_tokens * 3 // 2  # of the mask, in its use: not between the passes
+        assert estimated("cpu") - floats - estimated("cuda") == pytest.approx(blocks - spans, rel=0.01)
+    else:  # the estimate has one layer's activations more, those that are made again
+        assert spans < estimated("cuda") < estimated("cpu")
 
 
 def layout_by_spans(device: str, tokens: int, edges: list[int]) -> RowLayout:

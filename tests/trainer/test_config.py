@@ -1,8 +1,11 @@
 """Configs: the published size exactly, presets that build, errors that say what would work."""
 
+from itertools import pairwise
+
 import pytest
 from pydantic import ValidationError
 
+from trainer import presets
 from trainer.architecture import shortest_pattern
 from trainer.config import PRESETS, LearningRate, ModelChoice, ModelConfig, PhaseConfig, count_parameters
 from trainer.model.model import build_model
@@ -18,12 +21,85 @@ def test_the_published_model_has_exactly_the_published_parameters() -> None:
     assert config.feed_forward_types == ("dense",) + ("sparse",) * 47
 
 
+# Vocabulary, main and MTP weights, weights active for a token: as the presets' page has them.
+WRITTEN = {
+    "moe-1m": (8_192, 968_008, 32_560, 491_136),
+    "tiny": (8_192, 2_295_160, 129_568, 1_175_808),
+    "moe-7m": (8_192, 6_407_128, 349_024, 3_157_760),
+    "small": (8_192, 17_777_520, 836_928, 6_041_600),
+    "moe-80m": (8_192, 72_689_376, 3_345_024, 20_316_160),
+    "medium": (65_536, 339_243_616, 8_064_896, 107_225_088),
+    "moe-1b": (65_536, 908_906_192, 14_161_024, 192_954_368),
+    "moe-3b": (65_536, 2_899_840_704, 32_251_648, 524_156_928),
+    "large": (65_536, 7_027_402_176, 56_633_600, 1_123_024_896),
+    "moe-17b": (153_600, 17_335_433_600, 95_695_616, 2_314_403_840),
+    "moe-30b": (153_600, 30_194_225_024, 65_022_208, 3_266_576_384),
+    "moe-90b": (153_600, 91_262_669_184, 243_290_368, 9_473_359_872),
+    "k-exaone-236b": (153_600, 236_571_156_352, 528_513_280, 22_723_952_640),
+}
+
+
+def closed_form(config: ModelConfig, vocabulary: int) -> tuple[int, int, int]:
+    """Main, MTP and active weights of a model without tied embeddings, weight by weight of a published checkpoint."""
+    width, head = config.hidden_size, config.head_dim
+    projections = {"q": config.num_attention_heads, "k": config.num_key_value_heads, "v": config.num_key_value_heads}
+    attention = sum(heads * head * width for heads in projections.values()) + width * config.num_attention_heads * head
+    norms = width + width + head + head  # before attention and feed-forward; of queries and of keys
+    gate_up_down = 3 * width
+    experts, active_experts = (
+        (number + config.num_shared_experts) * gate_up_down * config.expert_intermediate_size
+        for number in (config.num_experts, config.experts_per_token)
+    )
+    router, bias = config.num_experts * width, config.num_experts
+    sparse = config.num_layers - config.dense_layers
+    dense = gate_up_down * config.intermediate_size
+    ends = 2 * vocabulary * width + width
+    main = (
+        ends
+        + config.num_layers * (attention + norms)
+        + config.dense_layers * dense
+        + sparse * (experts + router + bias)
+    )
+    mtp = width * (2 * width) + width + width + (attention + norms + dense) + width
+    unused = vocabulary * width + width + config.num_layers * norms + sparse * (experts - active_experts + bias)
+    return main, mtp, main - unused
+
+
+def test_every_preset_has_its_written_numbers() -> None:
+    assert {
+        name: (WRITTEN[name][0], *closed_form(config, WRITTEN[name][0])) for name, config in PRESETS.items()
+    } == WRITTEN
+    rows = {row.split()[0]: row.split()[1:] for row in (presets.__doc__ or "").splitlines() if row.startswith("  ")}
+    for name, numbers in WRITTEN.items():
+        assert rows[name] == [f"{number:,}" for number in numbers], name
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_builds_with_the_counted_size(name: str) -> None:
-    model = build_model(PRESETS[name], 153_600, seed=0, device="meta")
-    biases = sum(buffer.numel() for key, buffer in model.named_buffers() if key.endswith("expert_bias"))
-    held = sum(weight.numel() for weight in model.parameters()) + biases
-    assert held == count_parameters(PRESETS[name], 153_600).total
+def test_every_preset_builds_with_the_written_size(name: str) -> None:
+    vocabulary, main, mtp, active = WRITTEN[name]
+    model = build_model(PRESETS[name], vocabulary, seed=0, device="meta")
+    biases = {key: buffer.numel() for key, buffer in model.named_buffers() if key.endswith("expert_bias")}
+    held = {key: weight.numel() for key, weight in model.named_parameters()} | biases
+    assert sum(size for key, size in held.items() if key.startswith("mtp.")) == mtp
+    assert sum(size for key, size in held.items() if not key.startswith("mtp.")) == main
+    assert count_parameters(PRESETS[name], vocabulary) == (main, mtp, active)
+
+
+@pytest.mark.parametrize("vocabulary", [8192, 65_536, 153_600])
+def test_no_size_is_far_from_the_next(vocabulary: int) -> None:
+    sizes = [count_parameters(config, vocabulary).total for config in PRESETS.values()]
+    assert all(1 < larger / smaller <= 5 for smaller, larger in pairwise(sizes))
+    assert count_parameters(PRESETS["moe-1m"], 8192).total == 1_000_568
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_of_the_family(name: str) -> None:
+    config = PRESETS[name]
+    assert config.layer_pattern == "LLLG"
+    assert config.num_layers % 4 == 0
+    assert (config.dense_layers, config.num_shared_experts, config.mtp_layers) == (1, 1, 1)
+    if count_parameters(config, 153_600).total > 10**10:
+        assert (config.head_dim, config.num_experts, config.experts_per_token) == (128, 128, 8)
 
 
 def test_tied_embeddings_count_once(config: ModelConfig) -> None:
@@ -37,7 +113,7 @@ def test_a_choice_overrides_its_preset() -> None:
 
 
 def test_a_choice_offers_every_field_of_a_model() -> None:
-    assert set(ModelChoice.model_fields) - {"preset"} == set(ModelConfig.model_fields)
+    assert set(ModelChoice.model_fields) - {"preset", "from_"} == set(ModelConfig.model_fields)
 
 
 @pytest.mark.parametrize(

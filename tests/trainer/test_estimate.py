@@ -110,6 +110,32 @@ def test_kept_activations(preset: str, rows: int, tokens: int, precision: Precis
     )
 
 
+def sums(config: ModelConfig, precision: Precision, tokens: int = 4096, **execution: object) -> int:
+    given = TrainExecution.model_validate({"device": "cuda", **execution})
+    return estimate_phase(config, VOCABULARY, phase(2, tokens, precision), given, 0.0).memory.attention_sums
+
+
+def test_sums_of_attention_by_spans() -> None:
+    """Only where the kernel attends: 16 heads of 128 over 2 rows, each with 128 rows more than tokens."""
+    config = PRESETS["large"]
+    own = 4 * (2 * 4096 + 2 * 128) * 16 * (128 + 1) + 2 * 2 * (2 * 4096) * 16 * 128
+    assert sums(config, "bfloat16", algorithms="fastest") == sums(config, "float8", algorithms="fastest") == own
+    # 148 multiprocessors over 2 x 16 heads: five parts, whose sums alone are held five times.
+    assert sums(config, "bfloat16") - own == 4 * 4 * (2 * 4096 + 2 * 128) * 16 * 128
+    alike = config.replaced(num_key_value_heads=16)
+    assert sums(alike, "bfloat16", algorithms="fastest") == own - 2 * 2 * (2 * 4096) * 16 * 128
+    assert sums(config, "float32") == sums(config, "bfloat16", device="cpu") == 0
+    assert sums(config, "bfloat16", parallel=ParallelConfig(data=2, context=2)) == 0
+    assert sums(config.replaced(head_dim=200), "bfloat16") == 0
+
+
+def test_an_accelerator_too_old_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, has_sums in (((7, 5), False), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, found=capability: found)
+        assert (sums(PRESETS["large"], "bfloat16") > 0) == has_sums
+
+
 @pytest.mark.parametrize("recompute", ["sparse", "blocks"])
 def test_recomputation_keeps_less(recompute: str) -> None:
     """The estimate has one layer's activations more than what lies between the passes: those that are made again."""

@@ -13,7 +13,9 @@ from transformers import ExaoneMoeConfig, ExaoneMoeForCausalLM
 from pipeline.core.errors import InputError
 from trainer import export
 from trainer.config import PRESETS, ModelConfig
-from trainer.export import export_to_transformers, import_from_transformers
+from trainer.export import export_to_transformers
+from trainer.export_config import from_transformers_config
+from trainer.imports import import_from_transformers
 from trainer.losses import compute_losses
 from trainer.model.model import MoEModel, build_model
 from trainer.names import disk_tensors
@@ -221,7 +223,7 @@ def test_the_published_config_has_every_key_runtimes_read() -> None:
     }
     assert {key: content[key] for key in published} == published
     assert ExaoneMoeConfig(**content).layer_types == published["layer_types"]
-    assert export.from_transformers_config(content, True, "here") == (PRESETS["k-exaone-236b"], 153_600)
+    assert from_transformers_config(content, True, "here") == (PRESETS["k-exaone-236b"], 153_600)
 
 
 @pytest.mark.parametrize(

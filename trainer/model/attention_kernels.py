@@ -23,15 +23,31 @@ HEAD_MULTIPLE = 8
 LARGEST_HEAD = 192  # the forward pass takes 256, the backward pass of capability 8.6, 8.9 and 12.0 does not
 
 
+def takes_heads(dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernel serves such heads, on a device that has it."""
+    return dtype in (torch.bfloat16, torch.float16) and head_dim % HEAD_MULTIPLE == 0 and head_dim <= LARGEST_HEAD
+
+
 def takes_spans(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether the kernel serves such activations; what it does not serve goes by blocks and documents."""
     return (
         device.type == "cuda"
-        and dtype in (torch.bfloat16, torch.float16)
-        and head_dim % HEAD_MULTIPLE == 0
-        and head_dim <= LARGEST_HEAD
+        and takes_heads(dtype, head_dim)
         and torch.cuda.get_device_capability(device) >= CAPABILITY
     )
+
+
+def backward_bytes(tokens: int, spans: int, heads: int, key_value_heads: int, head_dim: int, parts: int) -> int:
+    """What the backward pass of one call takes beside its gradients.
+
+    Sums in float32 for the queries, `parts` of them (1, or as many as deterministic ones have), a float32 for each
+    query of each head, and the gradients of keys and values for each query head before they are added up. Source:
+    `mha_varlen_bwd`.
+    """
+    rounded = -(-head_dim // 32) * 32 if head_dim <= 128 else -(-head_dim // 64) * 64
+    rows = tokens + 128 * spans
+    expanded = 2 * 2 * tokens * heads * head_dim if key_value_heads != heads else 0
+    return 4 * rows * heads * (parts * rounded + 1) + expanded
 
 
 def span_edges(start_positions_N: Tensor, tokens: int) -> Tensor:
