@@ -22,7 +22,7 @@ from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import QuestionsConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.language import detect, facts, leakage_pattern, primary
 from synth.parallel_checks import number_words_in, numbers_in
 from synth.passages import JOINT
@@ -60,7 +60,7 @@ def too_long(row: Row, maximum_characters: int) -> Refused | None:
     return Refused("document_too_long", f"{length} characters") if length > maximum_characters else None
 
 
-class QuestionsMaker:
+class QuestionsMaker(AsksOnce):
     """What question sets ask and how they judge."""
 
     kind = "questions"
@@ -83,11 +83,6 @@ class QuestionsMaker:
         parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         document = f"{row['source']} {row['id']}"
         return [Request(model, messages, parameters, template.identity, sample, document, template.hash, SCHEMA)]
-
-    def further(
-        self, row: Row, config: QuestionsConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        return []
 
     def judged(
         self, row: Row, config: QuestionsConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

@@ -27,7 +27,7 @@ from synth.checks import Failure, Thought, check_thought
 from synth.client import Outcome
 from synth.completion import Completion, ContentError
 from synth.config import ThinkingConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.language import primary
 from synth.passages import JOINT, chosen, passages
 from synth.prompts import Prompt, prompt
@@ -110,7 +110,7 @@ def judged(
     return None
 
 
-class ThinkingMaker:
+class ThinkingMaker(AsksOnce):
     """What thinking sets ask and how they judge."""
 
     kind = "thinking"
@@ -132,11 +132,6 @@ class ThinkingMaker:
 
     def requests(self, row: Row, config: ThinkingConfig, model: str, sample: int) -> list[Request]:
         return requests_for(row["text"], _thought_language(row), config, model, _document_name(row), sample)
-
-    def further(
-        self, row: Row, config: ThinkingConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        return []
 
     def judged(
         self, row: Row, config: ThinkingConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

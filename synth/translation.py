@@ -33,6 +33,7 @@ from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import TranslationConfig
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.forecast import NOTHING, Bound, completion_tokens, prompt_tokens
 from synth.language import facts, leakage_pattern, primary, read_package_yaml
 from synth.masking import MARK, MarkError, mask, renumbered, restored
 from synth.parallel_checks import Side, check_pair, paragraphs
@@ -126,6 +127,17 @@ class TranslationMaker:
         return [
             translation_request(one.masked, target, source, config, model, **named) for one in found if one.has_words
         ]
+
+    def further_at_most(self, row: Row, config: TranslationConfig, requests: Sequence[Request]) -> Bound:
+        """A translation has the paragraphs of its source, and each may be a request; its words are the answers'."""
+        if config.minimum_round_trip == 0:
+            return NOTHING
+        empty = translation_request("", row["target"], primary(row["lang"]), config, "")
+        count = len(paragraphs(row["text"]))
+        pieces = pieces_of(row["text"], config.segment_characters)
+        kept = [{"content": one.masked} for one in pieces if not one.has_words]
+        words = sum(map(completion_tokens, requests)) + prompt_tokens(kept)
+        return Bound(count, count * prompt_tokens(empty.messages) + words, count * config.max_tokens)
 
     def judged(
         self, row: Row, config: TranslationConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

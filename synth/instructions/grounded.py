@@ -20,7 +20,7 @@ from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import GroundedConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
 from synth.language import primary
 from synth.prompts import prompt
@@ -47,7 +47,7 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
-class GroundedMaker:
+class GroundedMaker(AsksOnce):
     """What such sets ask and how they judge."""
 
     kind = KIND
@@ -72,12 +72,6 @@ class GroundedMaker:
         parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         document = f"{row['source']} {row['id']}"
         return [Request(model, messages, parameters, template.identity, sample, document, template.hash, SCHEMA)]
-
-    def further(
-        self, row: Row, config: GroundedConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        del row, config, model, requests, outcomes
-        return []
 
     def judged(
         self, row: Row, config: GroundedConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]
