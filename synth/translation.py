@@ -24,7 +24,6 @@ from itertools import chain
 from typing import Any
 
 from pipeline.core.languages import MULTILINGUAL
-from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import repeated_share
@@ -39,6 +38,7 @@ from synth.masking import MARK, MarkError, mask, renumbered, restored
 from synth.parallel_checks import Side, check_pair, paragraphs
 from synth.passages import JOINT, passages
 from synth.prompts import prompt
+from synth.selection import other_languages
 
 OPEN, CLOSE = "〘", "〙"
 WORDS = re.compile(r"[^\W\d_]+")
@@ -90,9 +90,8 @@ class TranslationMaker:
 
     def targets(self, identity: str, language: str, config: TranslationConfig) -> Sequence[str]:
         """The languages a document is translated into, by a seeded order of its own."""
-        others = [one for one in config.into if one != language]
-        ordered = sorted(others, key=lambda one: derive_seed("translation", config.seed, identity, one))
-        return ordered[: config.targets_per_document]
+        others = other_languages("translation", config.seed, identity, language, config.into)
+        return others[: config.targets_per_document]
 
     def length_share(self, source: str, target: str) -> float:
         """Characters of a translation for one of the source."""
