@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pipeline.commands.plan import print_json
 from pipeline.commands.synth import nodes_of, run_steps
@@ -23,7 +23,7 @@ from synth.endpoint_set import RESPONSES
 from synth.estimate import ENOUGH, Cost, answers_of, estimate
 from synth.forecast import Asks
 from synth.store import ResponseStore
-from synth.subagents.config import SearchConfig
+from synth.subagents.config import Part
 from synth.subagents.forecast import PLAYED
 
 COLUMNS = (
@@ -39,7 +39,6 @@ class Estimated:
     endpoint: str  # name under `endpoints:`
     config: EndpointConfig | ReplayConfig
     parts: Mapping[str, Cost]
-    is_search: bool
 
     @property
     def total(self) -> Cost:
@@ -104,13 +103,13 @@ def _estimated(opened: Opened, node: Node) -> Estimated:
     store = None if isinstance(endpoint, ReplayConfig) else ResponseStore(task.store / RESPONSES, "estimate")
     parts = estimate(work.forecast(task, answers_of(store)), store, endpoint)
     config: Any = node.step.config
-    return Estimated(config.endpoint, endpoint, parts, isinstance(config, SearchConfig))
+    return Estimated(config.endpoint, endpoint, parts)
 
 
 def _remarks(step: str, one: Estimated) -> list[str]:
     """What a reader of the figures should know."""
     found: list[str] = []
-    if one.is_search:
+    if set(one.parts) & set(get_args(Part)):
         found.append(
             f"{step}: at most is every question at its last step, every answer of `max_tokens`, every page the "
             f"longest; expected is what our scripts come to on up to {PLAYED} of its questions, and a model that "

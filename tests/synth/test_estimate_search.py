@@ -69,7 +69,7 @@ ENDLESS = {
     "more",
     [
         {"compress_after_steps": 3},
-        {"compress_after_steps": 0},
+        {"compress_after_steps": 0, "compressor": "rules"},
         {"compress_after_steps": 3, "summariser": "none"},
         {"compress_after_steps": 2, "summariser": "extractive", "compressor": "rules"},
     ],

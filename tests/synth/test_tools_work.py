@@ -309,7 +309,7 @@ def test_a_model_is_asked_only_where_an_endpoint_is_named() -> None:
             config(1, **wrong)
 
 
-UNUSED = {"kind": "search", "from": "x", "questions": 1, "opens_per_search": 2}
+SEARCH = {"kind": "search", "from": "x", "questions": 1}
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,19 @@ UNUSED = {"kind": "search", "from": "x", "questions": 1, "opens_per_search": 2}
             {"judge": {"permille": 1}},
         ),
         (
-            {**UNUSED, "agent": "endpoint", "endpoint": "w"},
+            {**SEARCH, "opens_per_search": 2, "agent": "endpoint", "endpoint": "w"},
             "a model opens what it likes, so `opens_per_search` changes nothing: remove it, or set agent to oracle",
             {"agent": "oracle", "summariser": "endpoint"},
+        ),
+        (
+            {**SEARCH, "summariser": "none", "summary_characters": 90},
+            "pages are not summarised, so `summary_characters` changes nothing: remove it, or choose a summariser",
+            {"summariser": "extractive"},
+        ),
+        (
+            {**SEARCH, "compressor": "endpoint", "endpoint": "w", "compress_after_steps": 0},
+            "nothing is compressed, so `compressor` changes nothing: remove it, or set compress_after_steps above 0",
+            {"compress_after_steps": 2},
         ),
     ],
 )
