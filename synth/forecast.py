@@ -36,6 +36,18 @@ class Bound:
             self.completion_tokens + other.completion_tokens,
         )
 
+    def less(self, other: Bound) -> Bound:
+        """What is left, never below nothing."""
+        return Bound(
+            max(0, self.requests - other.requests),
+            max(0, self.prompt_tokens - other.prompt_tokens),
+            max(0, self.completion_tokens - other.completion_tokens),
+        )
+
+    def within(self, other: Bound) -> Bound:
+        """The smaller of each."""
+        return self.less(self.less(other))
+
     def scaled(self, factor: float) -> Bound:
         parts = (self.requests, self.prompt_tokens, self.completion_tokens)
         return Bound(*(round(factor * one) for one in parts))

@@ -113,7 +113,7 @@ def _remarks(step: str, one: Estimated) -> list[str]:
         found.append(
             f"{step}: at most is every question at its last step, every answer of `max_tokens`, every page the "
             f"longest; expected is what our scripts come to on up to {PLAYED} of its questions, and a model that "
-            "thinks writes more; answers stored by a run that was stopped are not taken off"
+            "thinks writes more"
         )
     if not one.total.requests_at_most:
         found.append(f"{step}: nothing is left to ask about, no document or scenario comes to the endpoint")

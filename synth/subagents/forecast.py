@@ -5,21 +5,24 @@ step and never after `maximum_steps`, its prompts grow by a call and a result a 
 opened page is one request to the Summariser, and a compression needs `compress_after_steps` steps. Results are as long
 as the longest pages of the index allow. `played` has our scripts answer the first `PLAYED` of the set's questions and
 counts what a model in the same parts would have been asked; one that thinks before it answers writes more. Both count
-tokens from characters. Cost: one look at every page, the pages that are asked about, and a play of some seconds.
+tokens from characters. Cost: one look at every page, the pages that are asked about, and a play of some seconds; along
+stored answers as much as the run that stored them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
+from typing import get_args
 
 import orjson
 
 from synth.cache import Request
 from synth.client import Outcome
-from synth.forecast import NOTHING, AtMost, Bound, Forecast
+from synth.endpoint_set import Refused
+from synth.forecast import NOTHING, Answered, AtMost, Bound, Forecast, completion_tokens, prompt_tokens
 from synth.language import facts as language_facts
 from synth.prompts import prompt
 from synth.subagents.agent import MOST_QUERIES
@@ -27,13 +30,13 @@ from synth.subagents.config import Part, SearchConfig
 from synth.subagents.drawing import question_of
 from synth.subagents.environment import SNIPPET_CHARACTERS, TOOLS
 from synth.subagents.gaps import LENGTHS, OTHER_LENGTHS
-from synth.subagents.index import SearchIndex
+from synth.subagents.index import Page, SearchIndex
 from synth.subagents.outcome import Trajectory, spoken
 from synth.subagents.planted import chain_question
 from synth.subagents.questions import Draw, Question, draw
 from synth.subagents.trajectory import Loop, drive
 from synth.subagents.wording import wording
-from synth.subagents.written import pages_asked_about, question_request
+from synth.subagents.written import fact_of, pages_asked_about, question_request, written_question
 
 QUESTIONS = "questions"
 PLAYED = 24
@@ -68,19 +71,73 @@ class _Counter:
         return ceil(characters / self.density)
 
 
-def forecast(index: SearchIndex, config: SearchConfig, model: str) -> Forecast:
-    """The requests for written questions, then a bound for each part that the endpoint plays."""
+def forecast(index: SearchIndex, config: SearchConfig, model: str, answered: Answered | None = None) -> Forecast:
+    """The requests for written questions, then a bound for each part that the endpoint plays. Where a run was stopped,
+    `answered` gives its answers: each question is followed along them, and bounded from there on."""
     longest = Longest.of(index)
     most: dict[Part, Bound] = {}
+    open_questions = 0
     for number in range(config.questions):
         drawn = draw(config, number, index.languages)
-        if drawn.kind == "written":
-            pages = pages_asked_about(index, config, drawn)
-            yield from ((QUESTIONS, question_request(page, config, model)) for page in pages)
-        for part, bound in bounds(config, drawn, longest).items():
+        pages = pages_asked_about(index, config, drawn) if drawn.kind == "written" else []
+        requests = [question_request(page, config, model) for page in pages]
+        yield from ((QUESTIONS, request) for request in requests)
+        parts = bounds(config, drawn, longest)
+        if answered is not None and parts:
+            question = _question(index, config, drawn, pages, list(map(answered, requests)))
+            if isinstance(question, Refused):
+                continue
+            if question is not None:
+                left = yield from followed(Loop(question, index, config, model), answered, parts)
+                if left is None:
+                    continue
+                parts = left
+        open_questions += 1
+        for part, bound in parts.items():
             most[part] = most.get(part, NOTHING) + bound
     likely = played(index, config) if most else {}
-    yield from ((part, AtMost(bound, likely.get(part, NOTHING) if likely else None)) for part, bound in most.items())
+    share = open_questions / config.questions
+    for part, bound in most.items():
+        yield part, AtMost(bound, likely.get(part, NOTHING).scaled(share).within(bound) if likely else None)
+
+
+def _question(
+    index: SearchIndex, config: SearchConfig, drawn: Draw, pages: Sequence[Page], outcomes: Sequence[Outcome | None]
+) -> Question | Refused | None:
+    """The question of one number, or why there is none; None where that is not known before more is answered."""
+    if drawn.kind != "written":
+        return question_of(index, config, drawn.number)
+    known = [outcome for outcome in outcomes if outcome is not None]
+    if len(known) < len(pages):
+        return None
+    return written_question(drawn, [fact_of(one, page, index) for one, page in zip(known, pages, strict=True)])
+
+
+def followed(
+    loop: Loop, answered: Answered, most: Mapping[Part, Bound]
+) -> Generator[tuple[Part, Request], None, dict[Part, Bound] | None]:
+    """Gives what one question asks along stored answers, and the first requests without one; returns what is left of
+    the bounds behind them, None for a question that came to its end."""
+    left = dict(most)
+    coroutine = loop.run()
+    try:
+        requests = next(coroutine)
+        while True:
+            for request in requests:
+                part = part_of(request)
+                yield part, request
+                left[part] = left[part].less(Bound(1, prompt_tokens(request.messages), completion_tokens(request)))
+            outcomes = [outcome for request in requests if (outcome := answered(request)) is not None]
+            if len(outcomes) < len(requests):
+                return left
+            requests = coroutine.send(outcomes)
+    except StopIteration:
+        return None
+
+
+def part_of(request: Request) -> Part:
+    """Who is asked: prompts are named after the parts."""
+    return next(part for part in get_args(Part) if request.prompt.startswith(f"search.{part}@"))
 
 
 def bounds(config: SearchConfig, drawn: Draw, longest: Longest) -> dict[Part, Bound]:
@@ -112,13 +169,13 @@ def bounds(config: SearchConfig, drawn: Draw, longest: Longest) -> dict[Part, Bo
         kept = full * (held * (held - 1) // 2) + rest * (rest - 1) // 2  # steps in the contexts of all turns
         found["agent"] = Bound(steps, steps * head + kept * (call + result), steps * answer)
     if config.summariser == "endpoint":
-        prompt_ = _template_tokens("search.summariser", drawn.language) + longest.page + call
-        found["summariser"] = Bound(opens, opens * prompt_, opens * answer)
+        shown = _template_tokens("search.summariser", drawn.language) + longest.page + call
+        found["summariser"] = Bound(opens, opens * shown, opens * answer)
     if config.compressor == "endpoint" and limit:
         times = min(steps, config.maximum_steps - 1) // limit
-        prompt_ = _template_tokens("search.compressor", drawn.language) + question + record
-        prompt_ += min(held, steps) * (call + result)
-        found["compressor"] = Bound(times, times * prompt_, times * answer)
+        shown = _template_tokens("search.compressor", drawn.language) + question + record
+        shown += min(held, steps) * (call + result)
+        found["compressor"] = Bound(times, times * shown, times * answer)
     return found
 
 

@@ -81,11 +81,12 @@ class SearchWork:
         return replace(result, facts={**result.facts, MEASURES: counted})
 
     def forecast(self, task: StepTask, answered: Answered) -> Forecast:
-        """What the whole set asks. Its answers are not looked up: they lead from one to the next."""
-        del answered
+        """What the whole set asks; answers are looked up where a run of it was stopped and has left its journals."""
+        was_begun = any((task.store / RESPONSES).glob(f"{task.fingerprint[:WRITER_DIGITS]}-*.jsonl"))
         index = SearchIndex(task.inputs["index"].folder / INDEX_FOLDER)
         try:
-            yield from forecast(index, task.config, bound_endpoint(task.paths).model)
+            model = bound_endpoint(task.paths).model
+            yield from forecast(index, task.config, model, answered if was_begun else None)
         finally:
             index.close()
 

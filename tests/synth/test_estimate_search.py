@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forecasts import binding, holds, nothing_stored, requests_of, size
+from forecasts import binding, holds, most_of, nothing_stored, requests_of, size
 from search_model import ALL, scripted, unspoilt
 from search_set import config as search_config
 from search_set import index_of
@@ -17,6 +18,7 @@ from translator import completion, replay
 from pipeline.core.steps import StepTask
 from synth.cache import Request
 from synth.client import Outcome, ask
+from synth.completion import ContentError
 from synth.config import EndpointConfig
 from synth.estimate import answers_of, estimate
 from synth.forecast import NOTHING, AtMost
@@ -105,6 +107,52 @@ def test_a_model_that_never_comes_to_an_end_stays_within_the_bounds(indexed: Mak
             asked = size(request for sample in made.samples if sample.part == part for request, _ in sample.requests)
             assert holds(found.get(part, NOTHING), asked), part
             assert found.get(part, NOTHING).requests == asked.requests, part
+
+
+def test_a_search_that_was_stopped_is_followed_along_its_stored_answers(indexed: Make) -> None:
+    settings = search_config(compress_after_steps=4, questions=6, question_kinds=("chain",), **ALL)
+    task = indexed(search_config(compress_after_steps=4, questions=6, question_kinds=("chain",)))
+    index = index_of(task)
+    made = scripted(task, settings, unspoilt)
+    asked = [(sample.part, one) for each in made for sample in each.samples for one in sample.requests]
+    answers = {request.key: outcome for _, (request, outcome) in asked}
+    whole = list(forecast(index, settings, "m", lambda one: answers.get(one.key)))
+    assert Counter(part for part, _ in whole) == Counter(part for part, _ in asked)
+    assert {one.key for part in PARTS for one in requests_of(whole, part)} == set(answers)  # and no bounds
+    # Without the first answer of the first question its way is unknown again, that of the others is not.
+    first = requests_of(whole, "agent")[0]
+    less = {key: outcome for key, outcome in answers.items() if key != first.key}
+    rest = list(forecast(index, settings, "m", lambda one: less.get(one.key)))
+    left = {part: one for part, one in rest if isinstance(one, AtMost)}
+    one_question = bounds(settings, draw(settings, 0, index.languages), Longest.of(index))
+    assert set(left) == set(PARTS)
+    assert left["agent"].most == one_question["agent"].less(size([first]))
+    assert left["summariser"].most == one_question["summariser"]
+    likely = left["agent"].likely
+    assert likely is not None
+    assert 0 < likely.requests < left["agent"].most.requests
+    known = [one for part in PARTS for one in requests_of(rest, part)]
+    assert first.key in {one.key for one in known}
+    assert len(known) == len(asked) - sum(len(sample.requests) for sample in made[0].samples) + 1
+    # Where nothing is stored the first requests are known, and with what is left come to the bounds again.
+    empty, bounded = list(forecast(index, settings, "m", nothing_stored)), list(forecast(index, settings, "m"))
+    for part in PARTS:
+        assert most_of(empty, part) + size(requests_of(empty, part)) == most_of(bounded, part)
+
+
+def test_journals_of_a_stopped_run_are_what_a_search_is_followed_along(indexed: Make, tmp_path: Path) -> None:
+    more = {"questions": 3, "question_kinds": ("written",), "agent": "endpoint", "endpoint": "replay"}
+    settings = search_config(maximum_hops=2, **more)
+    task = indexed(settings, **binding(settings, tmp_path))
+
+    def refused(_: Request) -> Outcome:
+        return ContentError("no answer")
+
+    assert {part for part, _ in SEARCH_WORK.forecast(task, refused)} == {QUESTIONS, "agent"}
+    journal = task.store / "responses" / f"{task.fingerprint[:16]}-00000.jsonl"
+    journal.parent.mkdir()
+    journal.write_text("")
+    assert {part for part, _ in SEARCH_WORK.forecast(task, refused)} == {QUESTIONS}  # no question, nobody to answer it
 
 
 def test_an_oracle_asks_the_summariser_no_more_than_it_opens(indexed: Make) -> None:
