@@ -74,11 +74,12 @@ class BudgetSpent(Exception):
 def ask(requests: Sequence[Request], backend: Replay | EndpointClient) -> list[Outcome]:
     """One outcome per request, in order. Raises `UserError` for missing recordings and servers that do not answer."""
     if isinstance(backend, Replay):
-        return [_parsed(request, Stored(backend.body(request))) for request in requests]
+        return [parsed(request, Stored(backend.body(request))) for request in requests]
     return asyncio.run(backend.session(requests))
 
 
-def _parsed(request: Request, stored: Stored) -> Outcome:
+def parsed(request: Request, stored: Stored) -> Outcome:
+    """What a stored answer comes to."""
     try:
         return parse_completion(request, stored.response, stored.attempts, stored.latency_ms)
     except ContentError as error:
@@ -131,7 +132,7 @@ class EndpointClient:
         for key, request in distinct.items():
             stored = self.store.get(key)
             if stored is not None:
-                found[key] = _parsed(request, stored)
+                found[key] = parsed(request, stored)
         flights = {key: self._flight(request) for key, request in distinct.items() if key not in found}
         try:
             found.update(zip(flights, await asyncio.gather(*flights.values()), strict=True))
@@ -222,7 +223,7 @@ class EndpointClient:
     def _taken_in(self, request: Request, stored: Stored) -> Outcome:
         """Keep an answer and what it cost."""
         self.store.put(request, stored)
-        outcome = _parsed(request, stored)
+        outcome = parsed(request, stored)
         if self._budgeted:
             self.spending.add(_cost(request, stored.response))
         return outcome

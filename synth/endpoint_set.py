@@ -10,7 +10,7 @@ document, most of it judging.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,9 +24,11 @@ from synth.cache import Replay, Request
 from synth.client import EndpointClient, Outcome, ask
 from synth.completion import Completion
 from synth.config import AskingConfig, EndpointSetConfig, ReplayConfig, bound_endpoint
+from synth.forecast import ANSWERS, JUDGE, NOTHING, WAY_BACK, Answered, AtMost, Bound, Forecast, follow_up
 from synth.judge import judge_request, judged_worth, verdict_of
 from synth.language import primary
 from synth.output import Facts, ShardWriter, merged_facts
+from synth.passages import JOINT
 from synth.requests_table import request_row
 from synth.selection import Chosen, choose, read_chosen, shards_of, slice_of
 from synth.store import ResponseStore, merge
@@ -89,9 +91,27 @@ class Maker(Protocol):
         """What to ask once the first answers are there."""
         ...
 
+    def further_at_most(self, row: Row, config: Any, requests: Sequence[Request]) -> Bound:
+        """What that comes to before they are there."""
+        ...
+
     def judged(self, row: Row, config: Any, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> Made | Refused:
         """The sample that one item's answers make; `outcomes` are those of all its requests."""
         ...
+
+
+class AsksOnce:
+    """The part of a `Maker` that asks nothing after its first answers."""
+
+    def further(
+        self, row: Row, config: Any, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
+    ) -> list[Request]:
+        del row, config, model, requests, outcomes
+        return []
+
+    def further_at_most(self, row: Row, config: Any, requests: Sequence[Request]) -> Bound:
+        del row, config, requests
+        return NOTHING
 
 
 class EndpointWork:
@@ -154,13 +174,15 @@ class EndpointWork:
         found = {row["id"]: row for row in read_chosen(task.inputs["documents"].folder, needed)}
         return [{**found[item.document.id], "target": item.target} for item in own]
 
-    def first_requests(self, task: StepTask, shard: int) -> Iterator[Request]:
-        """What one shard asks before it knows any answer."""
+    def forecast(self, task: StepTask, answered: Answered) -> Forecast:
+        """What the whole set asks, as far as it is known."""
         model = bound_endpoint(task.paths).model
-        for row in self.rows(task, shard):
-            if self.maker.unfit(row, task.config) is None:
-                for sample in range(task.config.samples):
-                    yield from self.maker.requests(row, task.config, model, sample)
+        for shard in range(self.shard_count(task)):
+            for row in self.rows(task, shard):
+                if self.maker.unfit(row, task.config) is None:
+                    for sample in range(task.config.samples):
+                        attempt = _Attempt(row, self.maker.requests(row, task.config, model, sample))
+                        yield from _forecast(self.maker, attempt, task.config, model, answered)
 
 
 def backend(task: StepTask, shard: int) -> Replay | EndpointClient:
@@ -184,6 +206,32 @@ class _Attempt:
     def key(self) -> str:
         """What it was made from."""
         return fingerprint([request.key for request in self.requests], self.row["id"])
+
+
+def _forecast(maker: Maker, attempt: _Attempt, config: AskingConfig, model: str, answered: Answered) -> Forecast:
+    """What one sample asks: its requests, what follows from their answers, and the judge's grade of it."""
+    row, first = attempt.row, list(attempt.requests)
+    yield from ((ANSWERS, request) for request in first)
+    outcomes = [one for request in first if (one := answered(request)) is not None]
+    follows = NOTHING
+    if len(outcomes) == len(first):
+        attempt.requests += maker.further(row, config, model, first, outcomes)
+        yield from ((WAY_BACK, request) for request in attempt.requests[len(first) :])
+        outcomes += [one for request in attempt.requests[len(first) :] if (one := answered(request)) is not None]
+    else:
+        follows = maker.further_at_most(row, config, first)
+        if follows.requests:
+            yield WAY_BACK, AtMost(follows)
+    # Which samples the judge sees follows from all requests: where some are unknown, any sample may be one of them.
+    is_seen = config.judge.permille > 0 and judged_worth(attempt.key, config.judge.permille)
+    if not is_seen and not (config.judge.permille and follows.requests):
+        return
+    if len(outcomes) < len(attempt.requests) or follows.requests:
+        system = [one["content"] for one in first[0].messages if one["role"] == "system"]
+        template = judge_request(maker.kind, row, JOINT.join([*system, row["text"]]), model)
+        yield JUDGE, follow_up(template, first, is_likely=is_seen)
+    elif isinstance(made := maker.judged(row, config, attempt.requests, outcomes), Made):
+        yield JUDGE, judge_request(maker.kind, row, made.text, model)
 
 
 def make_samples(

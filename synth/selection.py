@@ -18,6 +18,7 @@ import xxhash
 
 from pipeline.core.documents import DOCUMENT_SCHEMA, document_files, read_table
 from pipeline.core.errors import InputError
+from pipeline.core.rng import derive_seed
 from pipeline.core.steps import StepTask
 from synth.language import primary
 from synth.sourced import SourcedConfig
@@ -72,6 +73,12 @@ def check_patterns(step: str, patterns: Sequence[str], sources: set[str]) -> Non
             raise InputError(
                 f"no source matches `{pattern}`", where=f"{step}.from", fix=f"there are: {', '.join(sorted(sources))}"
             )
+
+
+def other_languages(purpose: str, seed: int, identity: str, language: str, among: Sequence[str]) -> list[str]:
+    """Those of `among` that are not a document's own, in a seeded order that is the document's."""
+    others = [one for one in among if one != language]
+    return sorted(others, key=lambda one: derive_seed(purpose, seed, identity, one))
 
 
 def read_chosen(folder: Path, chosen: Sequence[Chosen]) -> list[Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from synth.checks import repeated_share
 from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import SolutionsConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.families.base import phrases
 from synth.language import foreign_share, leakage_pattern
 from synth.output import set_name
@@ -35,7 +35,7 @@ MOST_REPEATED = 0.25
 MOST_FOREIGN = 0.25
 
 
-class SolutionsMaker:
+class SolutionsMaker(AsksOnce):
     """What these sets ask and how they judge."""
 
     kind = "solutions"
@@ -55,11 +55,6 @@ class SolutionsMaker:
         parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         document = f"{row['source']} {row['id']}"
         return [Request(model, messages, parameters, template.identity, sample, document, template.hash)]
-
-    def further(
-        self, row: Row, config: SolutionsConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        return []
 
     def judged(
         self, row: Row, config: SolutionsConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.config import Config
 from pipeline.core.languages import LANGUAGES, Language
@@ -35,14 +35,19 @@ class SourcedConfig(Config):
         return (value,) if isinstance(value, str) else value
 
 
-def refuse_sampling(config: Config, *names: str) -> None:
-    """Raises `ValueError` for sampling options that are set where no model writes: they would change nothing but the
-    set's identity, and make it again."""
+def refuse_unused(config: Config, why: str, instead: str, *names: str) -> None:
+    """Raises `ValueError` for options that are set where nothing reads them: they would change nothing but the set's
+    identity, and make it again."""
     fields = type(config).model_fields
     unused = [name for name in names if getattr(config, name) != fields[name].default]
     if unused:
-        message = f"no model writes here, so `{unused[0]}` changes nothing: remove it, or let the endpoint play a part"
+        message = f"{why}, so `{unused[0]}` changes nothing: remove it, or {instead}"
         raise ValueError(message)
+
+
+def refuse_sampling(config: Config, *names: str) -> None:
+    """Raises `ValueError` for sampling options that are set where no model writes."""
+    refuse_unused(config, "no model writes here", "let the endpoint play a part", *names)
 
 
 class JudgeConfig(Config):
@@ -50,3 +55,9 @@ class JudgeConfig(Config):
 
     permille: int = Field(default=0, ge=0, le=1000)  # how many of a thousand samples it sees
     minimum: int = Field(default=3, ge=1, le=5)  # the lowest of its grades that stays; ours
+
+    @model_validator(mode="after")
+    def _a_minimum_needs_samples_to_judge(self) -> JudgeConfig:
+        if not self.permille:
+            refuse_unused(self, "no sample is judged", "set `permille` to how many of a thousand are", "minimum")
+        return self

@@ -20,17 +20,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.core.languages import MULTILINGUAL
-from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import Failure, Thought, check_thought
 from synth.client import Outcome
 from synth.completion import Completion, ContentError
 from synth.config import ThinkingConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.language import primary
 from synth.passages import JOINT, chosen, passages
 from synth.prompts import Prompt, prompt
+from synth.selection import other_languages
 
 
 def prompt_of(config: ThinkingConfig, language: str) -> Prompt:
@@ -110,16 +110,14 @@ def judged(
     return None
 
 
-class ThinkingMaker:
+class ThinkingMaker(AsksOnce):
     """What thinking sets ask and how they judge."""
 
     kind = "thinking"
 
     def targets(self, identity: str, language: str, config: ThinkingConfig) -> Sequence[str]:
         """The language of the thoughts, in a seeded order of the document's own."""
-        others = [one for one in config.thoughts_in if one != language]
-        ordered = sorted(others, key=lambda one: derive_seed("thoughts", config.seed, identity, one))
-        return ordered[:1] or ("",)
+        return other_languages("thoughts", config.seed, identity, language, config.thoughts_in)[:1] or ("",)
 
     def length_share(self, source: str, target: str) -> float:
         """The document and a thought of about three times its length (TPT)."""
@@ -132,11 +130,6 @@ class ThinkingMaker:
 
     def requests(self, row: Row, config: ThinkingConfig, model: str, sample: int) -> list[Request]:
         return requests_for(row["text"], _thought_language(row), config, model, _document_name(row), sample)
-
-    def further(
-        self, row: Row, config: ThinkingConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        return []
 
     def judged(
         self, row: Row, config: ThinkingConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

@@ -24,7 +24,6 @@ from itertools import chain
 from typing import Any
 
 from pipeline.core.languages import MULTILINGUAL
-from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.checks import repeated_share
@@ -33,11 +32,13 @@ from synth.client import Outcome
 from synth.completion import ContentError
 from synth.config import TranslationConfig
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.forecast import NOTHING, Bound, completion_tokens, prompt_tokens
 from synth.language import facts, leakage_pattern, primary, read_package_yaml
 from synth.masking import MARK, MarkError, mask, renumbered, restored
 from synth.parallel_checks import Side, check_pair, paragraphs
 from synth.passages import JOINT, passages
 from synth.prompts import prompt
+from synth.selection import other_languages
 
 OPEN, CLOSE = "〘", "〙"
 WORDS = re.compile(r"[^\W\d_]+")
@@ -89,9 +90,8 @@ class TranslationMaker:
 
     def targets(self, identity: str, language: str, config: TranslationConfig) -> Sequence[str]:
         """The languages a document is translated into, by a seeded order of its own."""
-        others = [one for one in config.into if one != language]
-        ordered = sorted(others, key=lambda one: derive_seed("translation", config.seed, identity, one))
-        return ordered[: config.targets_per_document]
+        others = other_languages("translation", config.seed, identity, language, config.into)
+        return others[: config.targets_per_document]
 
     def length_share(self, source: str, target: str) -> float:
         """Characters of a translation for one of the source."""
@@ -126,6 +126,17 @@ class TranslationMaker:
         return [
             translation_request(one.masked, target, source, config, model, **named) for one in found if one.has_words
         ]
+
+    def further_at_most(self, row: Row, config: TranslationConfig, requests: Sequence[Request]) -> Bound:
+        """A translation has the paragraphs of its source, and each may be a request; its words are the answers'."""
+        if config.minimum_round_trip == 0:
+            return NOTHING
+        empty = translation_request("", row["target"], primary(row["lang"]), config, "")
+        count = len(paragraphs(row["text"]))
+        pieces = pieces_of(row["text"], config.segment_characters)
+        kept = [{"content": one.masked} for one in pieces if not one.has_words]
+        words = sum(map(completion_tokens, requests)) + prompt_tokens(kept)
+        return Bound(count, count * prompt_tokens(empty.messages) + words, count * config.max_tokens)
 
     def judged(
         self, row: Row, config: TranslationConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

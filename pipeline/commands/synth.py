@@ -1,7 +1,7 @@
-"""`seodang synth`: make synthetic sets and show what their filters let through, or what asking will cost.
+"""`seodang synth`: make synthetic sets and show what their filters let through.
 
 Contract: runs what the named sets need and the sets themselves; shows for each filter how many samples came to it, how
-many it dropped and the first of them. With `--estimate` nothing is asked of an endpoint: only the documents are made.
+many it dropped and the first of them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,10 @@ from pipeline.core.documents import document_files
 from pipeline.core.errors import ConfigError, unknown_name
 from pipeline.core.record import read_record
 from pipeline.executors import executor_for
-from pipeline.executors.work import load_work
 from pipeline.graph import Node, locked
 from pipeline.recipe import Opened, open_curriculum
 from synth.acceptance import FilterShare, acceptance
-from synth.config import ReplayConfig, asks_endpoint, bound_endpoint
-from synth.endpoint_set import RESPONSES, EndpointWork
-from synth.estimate import Estimate, estimate
-from synth.sourced import JudgeConfig
-from synth.store import ResponseStore
-from synth.subagents.config import SearchConfig
 from synth.subagents.work import MEASURES
-from synth.tools.work import ToolsWork
 
 
 def make_sets(
@@ -40,9 +32,9 @@ def make_sets(
 ) -> None:
     """Make one set, or all, and print the acceptance of each."""
     opened = open_curriculum(config, overrides)
-    nodes = _nodes(opened, name)
+    nodes = nodes_of(opened, name)
     later = {node.step.name: _later(opened, node.step.name) for node in nodes}
-    _run(opened, [one.step.name for node in nodes for one in (node, *later[node.step.name])], executor, workers)
+    run_steps(opened, [one.step.name for node in nodes for one in (node, *later[node.step.name])], executor, workers)
     found = {node.step.name: _shown(node, later[node.step.name], examples) for node in nodes}
     if as_json:
         print_json(found)
@@ -51,64 +43,8 @@ def make_sets(
         _print(step, shown)
 
 
-def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json: bool) -> None:
-    """Print what asking for one set, or all, would cost."""
-    opened = open_curriculum(config, overrides)
-    nodes = [node for node in _nodes(opened, name) if asks_endpoint(node.step.config)]
-    nodes = [node for node in nodes if not isinstance(node.step.config, SearchConfig)]
-    where = name or "synth"
-    named = [node.step.config for node in _nodes(opened, name)] if name else []
-    if any(isinstance(one, SearchConfig) and one.endpoint for one in named):
-        what = "how much a search set asks depends on what it is answered: it cannot be told before"
-        raise ConfigError(what, where=where, fix="run it with few `questions`, or give the endpoint a `budget`")
-    if not nodes:
-        raise ConfigError("no such set asks an endpoint", where=where, fix="name one of the kinds that do: thinking, …")
-    _run(opened, [needed for node in nodes for needed in node.step.inputs.values()], "", 0)
-    found = {node.step.name: _estimated(opened, node) for node in nodes}
-    on_top = {node.step.name: _not_counted(node.step.config) for node in nodes}
-    if as_json:
-        print_json({step: {**asdict(one), "not_counted": on_top[step]} for step, one in found.items()})
-        return
-    columns = (
-        "set",
-        "requests",
-        "stored",
-        "prompt tokens",
-        "completion at most",
-        "expected",
-        "cost at most",
-        "expected",
-    )
-    rows = [
-        (step, one.requests, one.stored, amount(one.prompt_tokens), amount(one.completion_tokens_at_most),
-         _or_dash(one.completion_tokens_expected), _money(one.money_at_most, one), _money(one.money_expected, one))
-        for step, one in found.items()
-    ]  # fmt: skip
-    console.print(table("What asking would cost (expected: by the answers stored so far)", columns, rows))
-    for step, parts in on_top.items():
-        if parts:
-            console.print(f"[yellow]{step}[/yellow] asks more than that: {', '.join(parts)}")
-
-
-def _not_counted(config: object) -> list[str]:
-    """What a set asks once it has seen answers, which nobody can count before."""
-    judge: JudgeConfig = getattr(config, "judge", JudgeConfig())
-    ways_back = getattr(config, "minimum_round_trip", 0.0) > 0
-    return [
-        *([f"a judge about {judge.permille} of 1,000 samples that pass"] if judge.permille else []),
-        *(["the way back of each translation"] if ways_back else []),
-    ]
-
-
-def _or_dash(tokens: int | None) -> str:
-    return "–" if tokens is None else amount(tokens)
-
-
-def _money(value: float | None, one: Estimate) -> str:
-    return "–" if value is None else f"{value:,.2f} {one.currency}"
-
-
-def _nodes(opened: Opened, name: str) -> list[Node]:
+def nodes_of(opened: Opened, name: str) -> list[Node]:
+    """The step of one set, or of all. Raises `ConfigError` where there is none."""
     sets = opened.curriculum.synth
     if name and name not in sets:
         raise unknown_name("synthetic set", name, sets)
@@ -123,21 +59,12 @@ def _later(opened: Opened, step: str) -> list[Node]:
     return [opened.graph.node(one) for one in (f"distinct.{name}", f"guard.{name}") if one in opened.graph.nodes]
 
 
-def _run(opened: Opened, steps: Sequence[str], executor: str, workers: int) -> None:
+def run_steps(opened: Opened, steps: Sequence[str], executor: str, workers: int) -> None:
+    """Run what is missing of these steps and of what they need."""
     chooser = executor_for(opened.curriculum.execution, executor, workers)
     refuse_live_jobs(opened, chooser)
     with locked(opened.graph.store), progress() as shown:
         opened.graph.run(list(dict.fromkeys(steps)), chooser, shown)
-
-
-def _estimated(opened: Opened, node: Node) -> Estimate:
-    task = opened.graph.task(node)
-    work = load_work(node.step.work)
-    assert isinstance(work, EndpointWork | ToolsWork)
-    endpoint = bound_endpoint(task.paths)
-    store = None if isinstance(endpoint, ReplayConfig) else ResponseStore(task.store / RESPONSES, "estimate")
-    requests = (one for shard in range(work.shard_count(task)) for one in work.first_requests(task, shard))
-    return estimate(requests, store, endpoint)
 
 
 def _shown(node: Node, later: Sequence[Node], examples: int) -> dict[str, Any]:

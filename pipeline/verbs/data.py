@@ -135,11 +135,13 @@ def synth(
 
     Example: seodang synth configs/quickstart.yaml think --examples 3
     """
-    from pipeline.commands.synth import estimate_sets, make_sets
-
     if estimate:
+        from pipeline.commands.synth_estimate import estimate_sets
+
         estimate_sets(config, set_name, set_ or [], as_json=json)
     else:
+        from pipeline.commands.synth import make_sets
+
         make_sets(config, set_name, executor, workers, examples, set_ or [], as_json=json)
 
 

@@ -19,7 +19,7 @@ from synth.cache import Request
 from synth.client import Outcome
 from synth.completion import Completion, ContentError
 from synth.config import AnswersConfig
-from synth.endpoint_set import EndpointWork, Made, Refused, Row
+from synth.endpoint_set import AsksOnce, EndpointWork, Made, Refused, Row
 from synth.instructions import open_tasks
 from synth.instructions.domains import exercises, verdicts
 from synth.instructions.exercise import FREE_STEPS, Draw, Exercise, Unmade, say_in, written
@@ -63,7 +63,7 @@ def _as_asked(draw: Draw, one: Exercise | Unmade) -> Exercise | Unmade:
     return replace(one, facts=facts, question=f"{one.question}\n\n{wish}" if wish else one.question)
 
 
-class AnswersMaker:
+class AnswersMaker(AsksOnce):
     """What such sets ask and how they judge."""
 
     kind = KIND
@@ -87,12 +87,6 @@ class AnswersMaker:
         messages = (*system, {"role": "user", "content": one.question})
         parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         return [Request(model, messages, parameters, PROMPT, sample, document=row["id"])]
-
-    def further(
-        self, row: Row, config: AnswersConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        del row, config, model, requests, outcomes
-        return []
 
     def judged(
         self, row: Row, config: AnswersConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]

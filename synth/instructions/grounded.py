@@ -1,15 +1,15 @@
 """Conversations about a document: an endpoint writes questions, thinking, answers and evidence, and all is checked.
 
-Contract: as in `synth/questions.py` each pair quotes its evidence from the document and passes that module's checks,
-thinking included (`evidence`, `language`, `leakage`, `numbers`, `repeated`); the pairs that do make the turns of one
-conversation, with the document before the first question (`open-book`) or without it (`closed-book`: knowledge). Asked
-in the document's language the domain is `world-knowledge` (`korean` for Korean), in another one `multilingual`. The
-form is one for the conversation. Dropped as `grounded.REASON`. Cost: ours 1 ms a pair.
+Contract: pairs are asked for and checked as `synth/pairs.py` says, thinking included; those that stay make the turns of
+one conversation, with the document before the first question (`open-book`) or without it (`closed-book`: knowledge).
+Asked in the document's language the domain is `world-knowledge` (`korean` for Korean), in another one `multilingual`.
+The form is one for the conversation. Dropped as `grounded.REASON`, `finish` for an answer that was cut off. Cost: ours
+1 ms a pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -18,89 +18,38 @@ from pipeline.core.rng import derive_seed
 from pipeline.core.written import WRITTEN, woven
 from synth.cache import Request
 from synth.client import Outcome
-from synth.completion import ContentError
+from synth.completion import Completion
 from synth.config import GroundedConfig
 from synth.endpoint_set import EndpointWork, Made, Refused, Row
 from synth.instructions.exercise import TURN
 from synth.language import primary
-from synth.prompts import prompt
-from synth.questions import half_of_document, pair_failure, too_long
+from synth.pairs import Pair, PairsMaker, PairsSet, good_pairs, pairs_schema
 
 KIND = "grounded"
-FIELDS = ("question", "reasoning", "answer", "evidence")
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {
-        "pairs": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {name: {"type": "string", "minLength": 1} for name in FIELDS},
-                "required": list(FIELDS),
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["pairs"],
-    "additionalProperties": False,
-}
 
 
-class GroundedMaker:
+class GroundedMaker(PairsMaker):
     """What such sets ask and how they judge."""
 
     kind = KIND
+    schema = pairs_schema(("question", "reasoning", "answer", "evidence"))
 
-    def targets(self, identity: str, language: str, config: GroundedConfig) -> Sequence[str]:
-        if config.asked_in == "same":
-            return (language,)
-        others = [one for one in config.into if one != language]
-        ordered = sorted(others, key=lambda one: derive_seed(KIND, config.seed, identity, one))
-        return ordered[: config.targets_per_document]
-
-    def length_share(self, source: str, target: str) -> float:
-        """A conversation is about as long as half its document."""
-        return half_of_document(source, target)
-
-    def unfit(self, row: Row, config: GroundedConfig) -> Refused | None:
-        return too_long(row, config.maximum_document_characters)
-
-    def requests(self, row: Row, config: GroundedConfig, model: str, sample: int) -> list[Request]:
-        template = prompt("grounded.document", row["target"])
-        messages = template.messages(document=row["text"], count=str(config.pairs))
-        parameters = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
-        document = f"{row['source']} {row['id']}"
-        return [Request(model, messages, parameters, template.identity, sample, document, template.hash, SCHEMA)]
-
-    def further(
-        self, row: Row, config: GroundedConfig, model: str, requests: Sequence[Request], outcomes: Sequence[Outcome]
-    ) -> list[Request]:
-        del row, config, model, requests, outcomes
-        return []
+    def targets(self, identity: str, language: str, config: PairsSet) -> Sequence[str]:
+        in_its_own = isinstance(config, GroundedConfig) and config.asked_in == "same"
+        return (language,) if in_its_own else super().targets(identity, language, config)
 
     def judged(
         self, row: Row, config: GroundedConfig, requests: Sequence[Request], outcomes: Sequence[Outcome]
     ) -> Made | Refused:
         del requests
         (outcome,) = outcomes
-        if isinstance(outcome, ContentError):
-            return Refused("no_answer", str(outcome))
-        if outcome.finish_reason != "stop":
+        if isinstance(outcome, Completion) and outcome.finish_reason != "stop":
             return Refused("finish", f"finish_reason `{outcome.finish_reason}`", outcome.content)
-        good: list[Mapping[str, str]] = []
-        first: Refused | None = None
-        for pair in outcome.structured["pairs"]:
-            failure = pair_failure(pair, row, [one["question"] for one in good])
-            first = first or failure
-            if failure is None:
-                good.append(pair)
-        if len(good) < config.minimum_pairs:
-            return first or Refused("too_few", f"{len(good)} pairs, {config.minimum_pairs} wanted", outcome.content)
-        return conversation(row, good, config)
+        good = good_pairs(row, outcome, config)
+        return good if isinstance(good, Refused) else conversation(row, good, config)
 
 
-def conversation(row: Row, pairs: Sequence[Mapping[str, str]], config: GroundedConfig) -> Made:
+def conversation(row: Row, pairs: Sequence[Pair], config: GroundedConfig) -> Made:
     """The sample of the pairs that stay."""
     forms = config.forms
     share = Random(derive_seed(KIND, config.seed, row["id"], row["target"])).random()

@@ -2,6 +2,7 @@
 
 Contract: every group is kept whole or dropped as a whole with the reason `long.CHECK`; no text is ever cut.
 `documents_in == documents_out + dropped` counts groups, `parts_in == parts_out + parts_dropped` their parts.
+`extra.missing` counts the parts that `incomplete: keep` lets be missing, at most `MOST_MISSING`.
 `extra.parts` has the [start, end) characters of each part in the text, where its text stands unchanged; `parents` are
 their ids in the same order. Language and domain are those of most characters, the licence joins all of them, and the
 maker is the parts' own: joining writes nothing, so text by people stays native text in limits and statistics.
@@ -32,6 +33,7 @@ from synth.output import DROPPED_TEXTS_KEPT, Facts, ShardWriter, merged_facts
 JOINTS: Mapping[Form, str] = {"books": "\n\n", "manuals": "\n\n", "repositories": "\n\n", "threads": "\n\n---\n\n"}
 BUILDER = "seodang.long.{form}@1"
 SHOWN_CHARACTERS = 2000  # of a dropped group, for `peek`
+MOST_MISSING = 2**64 - 1  # the highest whole number that orjson writes; parts numbered by longer ids miss more
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _write(writer: ShardWriter, group: Group, read: Mapping[str, tuple[str, str 
             "form": config.form,
             "built_by": BUILDER.format(form=config.form),
             "parts": places,
-            **({"missing": found.missing} if found.missing else {}),
+            **({"missing": min(found.missing, MOST_MISSING)} if found.missing else {}),
             **found.notes,
         },
         title=_title(found.parts),

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from synth.sourced import SourcedConfig, refuse_sampling
+from synth.sourced import SourcedConfig, refuse_sampling, refuse_unused
 
 QuestionKind = Literal["chain", "gaps", "written"]
 Part = Literal["agent", "summariser", "compressor"]
@@ -73,4 +73,10 @@ class SearchConfig(SearchCorpusConfig):
             raise ValueError(message)
         if not asked:
             refuse_sampling(self, "temperature", "top_p", "max_tokens")
+        if self.agent != "oracle":
+            refuse_unused(self, "a model opens what it likes", "set agent to oracle", "opens_per_search")
+        if self.summariser == "none":
+            refuse_unused(self, "pages are not summarised", "choose a summariser", "summary_characters")
+        if not self.compress_after_steps:
+            refuse_unused(self, "nothing is compressed", "set compress_after_steps above 0", "compressor")
         return self

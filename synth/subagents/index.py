@@ -161,6 +161,11 @@ class SearchIndex:
             ]
         return self._identities[language]
 
+    def longest(self) -> list[tuple[str, int, int, int]]:
+        """(language, characters of its longest text, title and address); reads every page."""
+        query = "SELECT lang, max(length(text)), max(length(title)), max(length(url)) FROM pages GROUP BY lang"
+        return [row for one in self._files for row in one.execute(query)]
+
     def page(self, file: int, row: int) -> Page:
         return _page(self._files[file].execute(f"SELECT {COLUMNS} FROM pages WHERE row = ?", (row,)).fetchone())
 

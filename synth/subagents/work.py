@@ -21,6 +21,7 @@ from synth.client import Outcome, ask
 from synth.completion import Completion
 from synth.config import bound_endpoint
 from synth.endpoint_set import RESPONSES, WRITER_DIGITS, Refused, backend
+from synth.forecast import Answered, Forecast
 from synth.licences import joined_licence
 from synth.output import ShardWriter, merged_facts
 from synth.requests_table import request_row
@@ -29,6 +30,7 @@ from synth.store import merge
 from synth.subagents.config import SearchConfig
 from synth.subagents.drawing import Drawn, questions_of
 from synth.subagents.environment import TOOLS
+from synth.subagents.forecast import forecast
 from synth.subagents.index import SearchIndex
 from synth.subagents.index_step import INDEX_FOLDER
 from synth.subagents.outcome import Measure, Sample, Trajectory, spoken
@@ -77,6 +79,16 @@ class SearchWork:
         result = writer.commit()
         counted = {language: asdict(one) for language, one in sorted(measures.items())}
         return replace(result, facts={**result.facts, MEASURES: counted})
+
+    def forecast(self, task: StepTask, answered: Answered) -> Forecast:
+        """What the whole set asks; answers are looked up where a run of it was stopped and has left its journals."""
+        was_begun = any((task.store / RESPONSES).glob(f"{task.fingerprint[:WRITER_DIGITS]}-*.jsonl"))
+        index = SearchIndex(task.inputs["index"].folder / INDEX_FOLDER)
+        try:
+            model = bound_endpoint(task.paths).model
+            yield from forecast(index, task.config, model, answered if was_begun else None)
+        finally:
+            index.close()
 
     def finish(self, task: StepTask, results: Sequence[ShardResult]) -> Mapping[str, Any]:
         if task.config.endpoint:

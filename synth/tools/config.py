@@ -43,6 +43,9 @@ class ToolsConfig(Config):
         if not self.endpoint and self.judge.permille:
             message = "a judge needs `endpoint`: a name under `endpoints:`"
             raise ValueError(message)
+        if self.endpoint and self.source == "generator" and not self.judge.permille:
+            message = "nothing is asked of `endpoint`: set source to endpoint or judge.permille above 0, or drop it"
+            raise ValueError(message)
         if self.source == "generator":
             refuse_sampling(self, "samples", "temperature", "top_p", "max_tokens")
         return self

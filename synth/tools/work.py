@@ -27,8 +27,9 @@ from synth.client import EndpointClient, Outcome, ask
 from synth.completion import Completion, ContentError
 from synth.config import bound_endpoint
 from synth.endpoint_set import RESPONSES, WRITER_DIGITS, backend
+from synth.forecast import ANSWERS, JUDGE, Answered, Forecast, follow_up
 from synth.judge import judge_request, judged_worth, verdict_of
-from synth.output import Facts, ShardWriter, merged_facts
+from synth.output import Facts, ShardWriter, merged_facts, set_name
 from synth.requests_table import request_row
 from synth.selection import shards_of
 from synth.store import merge
@@ -106,13 +107,18 @@ class ToolsWork:
             merge(task.store / RESPONSES, f"{task.fingerprint[:WRITER_DIGITS]}-*")
         return merged_facts(results)
 
-    def first_requests(self, task: StepTask, shard: int) -> Iterator[Request]:
-        """What one shard asks before it knows any answer."""
+    def forecast(self, task: StepTask, answered: Answered) -> Forecast:
+        """What the whole set asks: scenarios, and the judge's grade of at most one for each item."""
         config: ToolsConfig = task.config
-        if config.source == "endpoint":
-            model = bound_endpoint(task.paths).model
-            for index in _indices(config, shard):
-                yield from (one.request for one in _attempts(config, index, model) if one.request is not None)
+        model, source = bound_endpoint(task.paths).model, set_name(task.name)
+        for shard in range(self.shard_count(task)):
+            if config.source == "generator":
+                for index in _indices(config, shard):
+                    scenario = make_scenario(config, index)
+                    if judged_worth(scenario.to_json(), config.judge.permille):
+                        yield JUDGE, _judge_request(scenario, index, model, source)
+            else:
+                yield from _forecast_written(config, _indices(config, shard), model, source, answered)
 
 
 def read_environments(folder: Path) -> Iterator[Scenario]:
@@ -138,15 +144,45 @@ def _attempts(config: ToolsConfig, index: int, model: str) -> list[Attempt]:
     ]
 
 
+def _forecast_written(config: ToolsConfig, indices: range, model: str, source: str, answered: Answered) -> Forecast:
+    """What one shard asks for scenarios of a model's."""
+    stored: dict[int, list[Attempt]] = {}
+    for index in indices:
+        attempts = _attempts(config, index, model)
+        requests = [one.request for one in attempts if one.request is not None]
+        yield from ((ANSWERS, request) for request in requests)
+        outcomes = [outcome for request in requests if (outcome := answered(request)) is not None]
+        if not config.judge.permille:
+            continue
+        if len(outcomes) == len(attempts):
+            stored[index] = attempts
+            for one, outcome in zip(attempts, outcomes, strict=True):
+                _take(one, outcome)
+            continue
+        example = attempts[0].scenario
+        assert example is not None
+        # The model's state, task and solution are told to the judge twice: as the environment and as the transcript.
+        template = _judge_request(example, index, model, source)
+        is_likely = judged_worth(example.to_json(), config.judge.permille)
+        yield JUDGE, follow_up(template, [requests[0]] * 2, is_likely=is_likely)
+    graded = _judge_requests(_chosen(stored), config, model, source)
+    yield from ((JUDGE, request) for request in graded.values())
+
+
 def _answer(attempts: Sequence[Attempt], answers: Replay | EndpointClient) -> None:
-    """Ask for what is to be asked, all at once; each answer's scenario is validated like ours."""
+    """Ask for what is to be asked, all at once."""
     asked = [one for one in attempts if one.request is not None]
     requests = [one.request for one in asked if one.request is not None]
     for one, outcome in zip(asked, ask(requests, answers) if requests else [], strict=True):
-        assert one.scenario is not None
-        made = written_scenario(one.scenario, outcome)
-        one.answer = outcome
-        one.scenario, one.fault = (None, made) if isinstance(made, Fault) else (made, judged(made))
+        _take(one, outcome)
+
+
+def _take(one: Attempt, outcome: Outcome) -> None:
+    """Take a model's answer in: its scenario is validated like ours."""
+    assert one.scenario is not None
+    made = written_scenario(one.scenario, outcome)
+    one.answer = outcome
+    one.scenario, one.fault = (None, made) if isinstance(made, Fault) else (made, judged(made))
 
 
 def _chosen(items: Mapping[int, Sequence[Attempt]]) -> dict[int, Attempt]:
@@ -169,14 +205,24 @@ def _graded(
     chosen: Mapping[int, Attempt], config: ToolsConfig, model: str, answers: Replay | EndpointClient, source: str
 ) -> dict[int, tuple[Request, Outcome]]:
     """The judge's answers about its share of what was chosen."""
-    requests: dict[int, Request] = {}
+    requests = _judge_requests(chosen, config, model, source)
+    outcomes = ask(list(requests.values()), answers) if requests else []
+    return {index: (requests[index], outcome) for index, outcome in zip(requests, outcomes, strict=True)}
+
+
+def _judge_requests(chosen: Mapping[int, Attempt], config: ToolsConfig, model: str, source: str) -> dict[int, Request]:
+    """What the judge is asked about its share of what was chosen."""
+    found: dict[int, Request] = {}
     for index, one in chosen.items():
         assert one.scenario is not None
         if judged_worth(one.scenario.to_json(), config.judge.permille):
-            row = {"text": told(one.scenario), "source": source, "id": document_id(source, str(index))}
-            requests[index] = judge_request("tools", row, readable(messages_of(one.scenario, reasoning=False)), model)
-    outcomes = ask(list(requests.values()), answers) if requests else []
-    return {index: (requests[index], outcome) for index, outcome in zip(requests, outcomes, strict=True)}
+            found[index] = _judge_request(one.scenario, index, model, source)
+    return found
+
+
+def _judge_request(scenario: Scenario, index: int, model: str, source: str) -> Request:
+    row = {"text": told(scenario), "source": source, "id": document_id(source, str(index))}
+    return judge_request("tools", row, readable(messages_of(scenario, reasoning=False)), model)
 
 
 def told(scenario: Scenario) -> str:

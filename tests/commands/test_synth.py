@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stores import outputs
 from synth.tools.scenario import Scenario
 from synth.tools.work import read_environments
@@ -41,9 +43,6 @@ def test_mistakes_are_named(command_line: CommandLine, tmp_path: Path) -> None:
     unknown = command_line("synth", "tests/mini.yaml", "raeson", *store)
     assert unknown.returncode == 2
     assert "did you mean `reason`" in unknown.stderr
-    free = command_line("synth", "tests/mini.yaml", "reason", "--estimate", *store)
-    assert free.returncode == 2
-    assert "no such set asks an endpoint" in free.stderr
 
 
 def test_tool_environments_are_made_shown_and_read_back(command_line: CommandLine, tmp_path: Path) -> None:
@@ -75,17 +74,77 @@ def test_tool_environments_are_made_shown_and_read_back(command_line: CommandLin
     assert environment.passes(scenario.reply).passed
 
 
-def test_asking_a_model_for_environments_can_be_estimated(command_line: CommandLine, tmp_path: Path) -> None:
-    asked = "{kind: tools, documents: 8, source: endpoint, endpoint: replay, samples: 3, judge: {permille: 250}}"
-    more = ("--set", f"store={tmp_path / 'store'}", "--set", f"synth.tools={asked}")
-    done = command_line("synth", "tests/mini.yaml", "tools", "--estimate", "--json", *more)
+PAID = """
+name: paid
+store: {store}
+sources:
+  articles:
+    read: {{kind: jsonl, paths: ["samples/articles/*.jsonl.gz"], domain_key: domain}}
+    card: samples/cards/articles.yaml
+clean: [{{normalise: {{}}}}, {{language: {{keep: [ko, en, es, de, ja, vi]}}}}]
+endpoints:
+  replay: {{responses: samples/responses.jsonl}}
+  free: {{url: "http://y/v1", model: f}}
+  dear:
+    url: "http://x/v1"
+    model: d
+    price: {{prompt_per_million_tokens: 2, completion_per_million_tokens: 10, currency: EUR}}
+    budget: {{money: 0.5}}
+synth:
+  reason: {{kind: reasoning, documents: 20}}
+  pairs: {{kind: crosslingual, from: articles}}
+  think: {{kind: thinking, from: articles, endpoint: replay}}
+  tools:
+    {{kind: tools, documents: 8, source: endpoint, endpoint: dear, samples: 3, max_tokens: 1000,
+      judge: {{permille: 1000}}}}
+  graded: {{kind: tools, documents: 8, endpoint: dear, judge: {{permille: 1000}}}}
+  search: {{kind: search, from: articles, questions: 8, agent: endpoint, endpoint: free, maximum_steps: 10}}
+tokenizer: {{train: {{vocabulary: 1024}}}}
+mixes: {{all: {{components: {{text: {{from: [articles], weight: 1}}}}}}}}
+phases:
+  - {{name: p, mix: all, context_tokens: 64, budget_tokens: 640, rows_per_batch: 10, learning_rate: {{peak: 1e-3}}}}
+"""
+
+
+def test_every_set_is_in_the_estimate_with_its_judge_or_says_why_not(command_line: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "paid.yaml"
+    path.write_text(PAID.format(store=tmp_path / "store"))
+    done = command_line("synth", str(path), "--estimate", "--json")
     assert done.returncode == 0, done.stderr
-    estimated = json.loads(done.stdout)["synth.tools"]
-    assert estimated["requests"] == 24
-    assert estimated["not_counted"] == ["a judge about 250 of 1,000 samples that pass"]
-    assert estimated["prompt_tokens"] > 24 * 500
-    unknown = command_line(
-        "synth", "tests/mini.yaml", "tools", *more[:2], "--set", f"synth.tools={asked.replace('replay', 'reply')}"
-    )
+    told = json.loads(done.stdout)
+    sets = told["sets"]
+    assert set(sets) == {"synth.think", "synth.tools", "synth.graded", "synth.search"}
+    assert set(told["asks_nothing"]) == {"synth.reason", "synth.pairs"}
+    assert {name: set(one["parts"]) for name, one in sets.items()} == {
+        "synth.think": {"answers"}, "synth.tools": {"answers", "judge"}, "synth.graded": {"judge"},
+        "synth.search": {"agent"},
+    }  # fmt: skip
+    answers, judge = sets["synth.tools"]["parts"]["answers"], sets["synth.tools"]["parts"]["judge"]
+    assert (answers["requests_at_most"], answers["completion_tokens_at_most"]) == (24, 24_000)
+    assert answers["prompt_tokens_at_most"] > 24 * 500
+    assert (judge["requests_at_most"], judge["completion_tokens_at_most"]) == (8, 8 * 2048)
+    assert judge["money_at_most"] == pytest.approx((judge["prompt_tokens_at_most"] * 2 + 8 * 2048 * 10) / 1e6)
+    assert sets["synth.graded"]["total"]["requests_at_most"] == 8
+    agent = sets["synth.search"]["parts"]["agent"]
+    assert (agent["requests_at_most"], agent["completion_tokens_at_most"]) == (80, 80 * 4096)
+    assert 0 < agent["prompt_tokens_expected"] < agent["prompt_tokens_at_most"]
+    assert 0 < agent["completion_tokens_expected"] < agent["completion_tokens_at_most"]
+    assert (agent["money_at_most"], sets["synth.think"]["total"]["money_at_most"]) == (None, None)
+    dear = told["endpoints"]["dear"]
+    assert set(told["endpoints"]) == {"dear", "free", "replay"}
+    assert dear["requests_at_most"] == 24 + 8 + 8
+    both = sets["synth.tools"]["total"]["money_at_most"] + sets["synth.graded"]["total"]["money_at_most"]
+    assert told["money"] == {"EUR": {"at_most": pytest.approx(both), "expected": None}}
+    assert dear["money_at_most"] == told["money"]["EUR"]["at_most"]
+    budget, search = (next(one for one in told["remarks"] if one.startswith(name)) for name in ("synth.t", "synth.s"))
+    assert "may reach the budget of `endpoints.dear` (0.50 EUR)" in budget
+    assert "at most is every question at its last step" in search
+    assert command_line("synth", str(path), "think").returncode == 0
+    shown = " ".join(command_line("synth", str(path), "--estimate").stderr.split())
+    assert "All together at most" in shown
+    assert "`endpoints.free` is not in the money: it has no price" in shown
+    assert "synth.reason asks nothing: our own code makes it" in shown
+    assert "synth.think asks nothing: it is made already" in shown
+    unknown = command_line("synth", str(path), "tools", "--estimate", "--set", "synth.tools.endpoint=deer")
     assert unknown.returncode == 2
-    assert "did you mean `replay`" in unknown.stderr
+    assert "did you mean `dear`" in unknown.stderr

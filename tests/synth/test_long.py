@@ -34,7 +34,7 @@ from synth.licences import joined_licence
 from synth.long.groups import TEXT_BATCH_ROWS, text_lengths
 from synth.long.information import measured
 from synth.long.repositories import is_test
-from synth.long.work import JOINTS, WORK
+from synth.long.work import JOINTS, MOST_MISSING, WORK
 
 DATA = Path(os.environ.get("SEODANG_DATA", "../shared/data"))
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -98,6 +98,19 @@ def test_a_book_with_a_missing_chapter_is_dropped_or_kept_with_a_note(make_task:
     assert results[0].dropped == {"long.incomplete": 1}
     (book,), _, _ = made(make_task("synth.b", config("books", incomplete="keep"), shards))
     assert json.loads(book["extra"])["missing"] == 1
+
+
+@pytest.mark.parametrize(("last", "missing"), [(2**63, 2**63 - 2), (2**64 + 1, MOST_MISSING), (10**600, MOST_MISSING)])
+def test_numbers_of_parts_beyond_64_bits_are_missed_in_a_number_that_can_be_written(
+    make_task: Make, last: int, missing: int
+) -> None:
+    shards = [[row(f"c{n}", prose(len(str(n))), extra={"book": "b", "chapter": str(n)}) for n in (last, 1)]]
+    (book,), dropped, _ = made(make_task("synth.a", config("books", incomplete="keep"), shards))
+    assert (json.loads(book["extra"])["missing"], dropped) == (missing, [])
+    assert book["parents"] == [document_id("s", f"c{n}") for n in (1, last)]
+    kept, (gone,), _ = made(make_task("synth.b", config("books"), shards))
+    assert (kept, gone["reason"]) == ([], "long.incomplete")
+    assert gone["detail"].endswith(f": {last - 2} missing of {last}")
 
 
 def test_a_whole_book_with_a_number_in_its_record_is_no_part(make_task: Make) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_server import FaultServer
+from search_model import ALL, scripted, unspoilt
 from search_set import config, index_of
 from translator import completion
 
@@ -23,10 +24,8 @@ from synth.config import EndpointConfig, ReplayConfig, endpoint_binding
 from synth.subagents import work
 from synth.subagents.agent import CALL, Context, Oracle
 from synth.subagents.compressor import EMPTY, KeyFact, Record
-from synth.subagents.config import SearchConfig
 from synth.subagents.drawing import question_of, questions_of
-from synth.subagents.index import SearchIndex
-from synth.subagents.outcome import Trajectory, is_right
+from synth.subagents.outcome import is_right
 from synth.subagents.planted import chain_question
 from synth.subagents.questions import Draw, Fact, Question
 from synth.subagents.summariser import Summary
@@ -37,72 +36,6 @@ from synth.subagents.work import WORK
 
 def dropped(task: StepTask) -> list[dict[str, Any]]:
     return [row for table in read_dropped(task.folder) for row in table.to_pylist()]
-
-
-class Recorder:
-    """A "model" that says what it is given to say, by part and question or page."""
-
-    def __init__(self, index: SearchIndex, spoil: Callable[[Request, str], str] = lambda _, text: text) -> None:
-        self.index = index
-        self.spoil = spoil
-        self.turns: dict[str, list[str]] = {}
-        self.recorded: dict[str, Any] = {}
-
-    def __call__(self, requests: list[Request]) -> list[Any]:
-        from translator import replay
-
-        for request in requests:
-            if request.key not in self.recorded:
-                # Where the way has left the script, the model has nothing more to say.
-                turns = self.turns.get(prompt_key(request)) or ["I give up."]
-                self.recorded[request.key] = completion(self.spoil(request, turns.pop(0)))
-        return ask(requests, replay(self.recorded))
-
-
-def prompt_key(request: Request) -> str:
-    """What tells requests of one part about one question or page apart."""
-    kind = request.prompt.split("@")[0]
-    return kind + (request.document.split()[0] if kind == "search.agent" else request.messages[-1]["content"])
-
-
-def scripted(task: StepTask, settings: SearchConfig, spoil: Callable[[Request, str], str]) -> list[Trajectory]:
-    """The set's questions with all parts played by a "model" that says what the scripts would have said."""
-    index = index_of(task)
-    drawn = questions_of(index, settings, range(settings.questions), "m", no_model)
-    questions = [one.result for one in drawn if isinstance(one.result, Question)]
-    offline = drive([Loop(question, index, config(compress_after_steps=4)) for question in questions], no_model)
-    recorder = Recorder(index, spoil)
-    for one in offline:
-        for sample in one.samples:
-            if sample.part == "agent":
-                said = [said_by_a_model(message) for message in sample.messages if message["role"] == "assistant"]
-                recorder.turns.setdefault(f"search.agent{one.question.key}", []).extend(said)
-            else:
-                key = f"search.{sample.part}{sample.messages[1]['content']}"
-                recorder.turns.setdefault(key, []).append(sample.messages[-1]["content"])
-    played = drive([Loop(question, index, settings, "m") for question in questions], recorder)
-    for ours, theirs in zip(offline, played, strict=True):
-        if spoil is unspoilt and ours.failure is None:
-            assert theirs.failure is None
-            assert (theirs.answer, theirs.measure.compressions) == (ours.answer, ours.measure.compressions)
-    return played
-
-
-def no_model(requests: list[Request]) -> list[Any]:
-    raise AssertionError(f"{len(requests)} requests without a model")
-
-
-def unspoilt(_: Request, text: str) -> str:
-    return text
-
-
-def said_by_a_model(message: Mapping[str, Any]) -> str:
-    calls = message["tool_calls"] or ()
-    written = [f'<tool_call>{{"name": "{one["name"]}", "arguments": {one["arguments"]}}}</tool_call>' for one in calls]
-    return "\n".join([message["content"] or "", *written]).strip()
-
-
-ALL = {"agent": "endpoint", "summariser": "endpoint", "compressor": "endpoint", "endpoint": "e"}
 
 
 def test_a_model_that_says_the_same_in_every_part_gives_the_same(indexed: Callable[..., StepTask]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.core.documents import read_documents, read_dropped
 from pipeline.core.errors import UserError
@@ -24,7 +26,7 @@ from stages.tokenizer.superbpe import build, train
 from stages.tokenizer.train import tokenizer_settings
 from synth.acceptance import FILTERS
 from synth.cache import Request
-from synth.config import ReplayConfig, asks_endpoint, endpoint_binding
+from synth.config import ReplayConfig, SynthSet, asks_endpoint, endpoint_binding
 from synth.judge import judge_request
 from synth.subagents.config import SearchConfig
 from synth.tools import work
@@ -185,7 +187,7 @@ def body(content: str) -> dict[str, Any]:
 def recorded(path: Path, answers: Mapping[Request, str] | list[tuple[Request, str]]) -> Mapping[str, tuple[str, ...]]:
     pairs = answers.items() if isinstance(answers, Mapping) else answers
     path.write_text("".join(json.dumps(request.row(body(content))) + "\n" for request, content in pairs))
-    asked = config(1, endpoint="replay")
+    asked = config(1, source="endpoint", endpoint="replay")
     return endpoint_binding("tools", asked, {"replay": ReplayConfig(responses=str(path))})[0]
 
 
@@ -230,7 +232,6 @@ def test_a_models_scenarios_are_validated_like_ours(make_task: Callable[..., Ste
     table = pl.read_parquet(task.folder / "requests" / "00000.parquet")
     assert table["verdict"].to_list() == ["kept", *(f"tools.{reason}" for reason in reasons), "kept"]
     assert set(table["lang"].to_list()) == {"en"}
-    assert [one.key for one in WORK.first_requests(task, 0)] == [one.key for one in requests]
     assert WORK.finish(task, [result])["by_maker"] == {"author-7b": {"in": 2, "out": 2, "dropped": {}}}
 
 
@@ -279,7 +280,7 @@ def test_a_judge_sees_its_share_and_what_it_finds_bad_goes(make_task: Callable[.
     assert len(list(read_environments(task.folder))) == 5
     verdicts = pl.read_parquet(task.folder / "requests" / "00000.parquet")["verdict"].to_list()
     assert verdicts == ["kept"] * 4 + ["tools.judge", "kept"]
-    unseen = make_task("synth.unseen", config(6, endpoint="replay"), paths=task.paths)
+    unseen = make_task("synth.unseen", config(6), paths=task.paths)
     assert WORK.make_shard(unseen, 0).counts["documents_out"] == 6
     with pytest.raises(UserError, match="no recorded response"):
         WORK.make_shard(make_task("synth.more", asked.replaced(documents=7), paths=task.paths), 0)
@@ -302,10 +303,51 @@ def test_a_scenario_read_back_from_a_model_is_judged_as_it_is() -> None:
 
 def test_a_model_is_asked_only_where_an_endpoint_is_named() -> None:
     assert not asks_endpoint(config(1))
-    assert asks_endpoint(config(1, endpoint="replay"))
+    assert asks_endpoint(config(1, endpoint="replay", judge={"permille": 1}))
     for wrong in ({"source": "endpoint"}, {"judge": {"permille": 10}}):
         with pytest.raises(ValueError, match="a name under `endpoints:`"):
             config(1, **wrong)
+
+
+SEARCH = {"kind": "search", "from": "x", "questions": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "used"),
+    [
+        (
+            {"kind": "thinking", "from": "x", "judge": {"minimum": 4}},
+            "no sample is judged, so `minimum` changes nothing: remove it, or set `permille`",
+            {"judge": {"minimum": 4, "permille": 1}},
+        ),
+        (
+            {"kind": "tools", "documents": 1, "endpoint": "w"},
+            "nothing is asked of `endpoint`: set source to endpoint or judge.permille above 0, or drop it",
+            {"judge": {"permille": 1}},
+        ),
+        (
+            {**SEARCH, "opens_per_search": 2, "agent": "endpoint", "endpoint": "w"},
+            "a model opens what it likes, so `opens_per_search` changes nothing: remove it, or set agent to oracle",
+            {"agent": "oracle", "summariser": "endpoint"},
+        ),
+        (
+            {**SEARCH, "summariser": "none", "summary_characters": 90},
+            "pages are not summarised, so `summary_characters` changes nothing: remove it, or choose a summariser",
+            {"summariser": "extractive"},
+        ),
+        (
+            {**SEARCH, "compressor": "endpoint", "endpoint": "w", "compress_after_steps": 0},
+            "nothing is compressed, so `compressor` changes nothing: remove it, or set compress_after_steps above 0",
+            {"compress_after_steps": 2},
+        ),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(options: dict[str, Any], message: str, used: dict[str, Any]) -> None:
+    """They would change nothing but the fingerprint, and have a set made, and paid for, again."""
+    sets: TypeAdapter[Any] = TypeAdapter(SynthSet)
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        sets.validate_python(options)
+    assert sets.validate_python({**options, **used}).kind == options["kind"]
 
 
 @pytest.mark.parametrize("option", [{"samples": 2}, {"temperature": 0.1}, {"top_p": 0.5}, {"max_tokens": 9}])
