@@ -2,8 +2,8 @@
 
 Contract: the loop is that of `seodang train` over a plan of packed documents on disk, from one update's end to the
 next; the bare step is forward, backward, clipping and update of the same model by the same optimiser on the same
-batches, which lie in memory. `equal` compares the losses of all steps. Checkpoints are not in it. The sides take turns,
-a training each.
+batches, which lie in memory. A bare step follows each of the loop's, outside its time, so that both see the same
+machine. `equal` compares the losses of all steps. Checkpoints are not in it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from trainer.data import BatchReader, TrainingBatch
 from trainer.losses import compute_losses
 from trainer.model.model import build_model
 from trainer.optim import build_optimizer
-from trainer.phase import train_segment
+from trainer.phase import OnStep, train_segment
 from trainer.presets import PRESETS
 
 NAME = "loop-overhead"
@@ -41,16 +41,47 @@ class Load:
     context_tokens: int
     rows_per_batch: int
     steps: int
-    rounds: int
 
 
-LOADS: dict[SizeName, Load] = {"full": Load("small", 1024, 4, 12, 3), "quick": Load("tiny", 128, 2, 4, 1)}
+LOADS: dict[SizeName, Load] = {"full": Load("small", 1024, 4, 24), "quick": Load("tiny", 128, 2, 4)}
 
 
-@dataclass(frozen=True)
-class Training:
-    seconds: float  # CPU seconds of all steps but the first, which warms up
-    losses: list[float]
+class BareSteps:
+    """One update after the other of a model of its own."""
+
+    def __init__(self, config: ModelConfig, batches: Iterable[TrainingBatch]) -> None:
+        self._model = build_model(config, VOCABULARY, SEED).train()
+        self._optimizer = build_optimizer(self._model, OptimizerConfig())
+        self._optimizer.set_learning_rate(RATE.peak)
+        self._batches = iter(batches)
+
+    def next_loss(self) -> float:
+        batch, model, optimizer = next(self._batches), self._model, self._optimizer
+        optimizer.zero_grad()
+        found = compute_losses(model, batch.token_ids_RT, batch.document_ids_RT, batch.loss_mask_RT)
+        found.total.backward()
+        optimizer.clip_gradients(math.hypot(*optimizer.gradient_norms().values()))
+        optimizer.step()
+        model.update_expert_bias(model.config.expert_bias_rate)
+        return found.main.item()
+
+
+class Sides:
+    """CPU seconds and losses of the loop's steps and of the bare ones."""
+
+    def __init__(self, bare: BareSteps) -> None:
+        self.loop_seconds, self.bare_seconds = list[float](), list[float]()
+        self.loop_losses, self.bare_losses = list[float](), list[float]()
+        self._bare = bare
+        self._started = time.process_time()
+
+    def on_step(self, line: StepLine, done: int, steps: int) -> None:
+        ended = time.process_time()
+        self.loop_seconds.append(ended - self._started)
+        self.loop_losses.append(line.loss)
+        self.bare_losses.append(self._bare.next_loss())
+        self._started = time.process_time()
+        self.bare_seconds.append(self._started - ended)
 
 
 def run(settings: Settings) -> Iterator[Found]:
@@ -61,16 +92,13 @@ def run(settings: Settings) -> Iterator[Found]:
         rows = load.steps * load.rows_per_batch
         plan = make_plan(Path(folder), rows, context_tokens=load.context_tokens, vocabulary_size=VOCABULARY)
         reader = BatchReader(plan, "cpu")
-        starts = range(0, rows, load.rows_per_batch)
-        batches = [reader.batch(start, load.rows_per_batch) for start in starts]
-        loops: list[Training] = []
-        bares: list[Training] = []
-        for index in range(load.rounds):
-            loops.append(_loop(plan, load, model, Path(folder) / f"run-{index}"))
-            bares.append(_bare(batches, model))
-    tokens = (load.steps - 1) * load.rows_per_batch * load.context_tokens
-    ours, peer = (Spread.rate(tokens, [each.seconds for each in side]) for side in (loops, bares))
-    pairs = zip(loops[0].losses, bares[0].losses, strict=True)
+        batches = [reader.batch(start, load.rows_per_batch) for start in range(0, rows, load.rows_per_batch)]
+        sides = Sides(BareSteps(model, batches))
+        _train(plan, load, model, Path(folder) / "run", sides.on_step)
+    tokens = load.rows_per_batch * load.context_tokens
+    # The first step of each side warms up.
+    ours, peer = (Spread.rate(tokens, seconds[1:]) for seconds in (sides.loop_seconds, sides.bare_seconds))
+    pairs = zip(sides.loop_losses, sides.bare_losses, strict=True)
     yield Comparison(
         NAME,
         "a step with loader, metrics, checks and log",
@@ -84,14 +112,7 @@ def run(settings: Settings) -> Iterator[Found]:
     )
 
 
-def _loop(plan: Plan, load: Load, model: ModelConfig, folder: Path) -> Training:
-    ends: list[float] = []
-    losses: list[float] = []
-
-    def on_step(line: StepLine, done: int, steps: int) -> None:
-        ends.append(time.process_time())
-        losses.append(line.loss)
-
+def _train(plan: Plan, load: Load, model: ModelConfig, folder: Path, on_step: OnStep) -> None:
     segment = plan.segments[0]
     train_segment(
         model_config=model,
@@ -114,22 +135,3 @@ def _loop(plan: Plan, load: Load, model: ModelConfig, folder: Path) -> Training:
         execution=TrainExecution(checkpoint_every_steps=load.steps, algorithms="fastest"),
         on_step=on_step,
     )
-    return Training(ends[-1] - ends[0], losses)
-
-
-def _bare(batches: list[TrainingBatch], config: ModelConfig) -> Training:
-    model = build_model(config, VOCABULARY, SEED).train()
-    optimizer = build_optimizer(model, OptimizerConfig())
-    optimizer.set_learning_rate(RATE.peak)
-    ends: list[float] = []
-    losses: list[float] = []
-    for batch in batches:
-        optimizer.zero_grad()
-        found = compute_losses(model, batch.token_ids_RT, batch.document_ids_RT, batch.loss_mask_RT)
-        found.total.backward()
-        optimizer.clip_gradients(math.hypot(*optimizer.gradient_norms().values()))
-        optimizer.step()
-        model.update_expert_bias(config.expert_bias_rate)
-        losses.append(found.main.item())
-        ends.append(time.process_time())
-    return Training(ends[-1] - ends[0], losses)

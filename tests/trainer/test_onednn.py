@@ -105,9 +105,9 @@ def test_rows_of_no_expert_touch_nothing() -> None:
 
 def test_windows_hold_their_expert_and_end_with_the_last() -> None:
     ends = [3, 3, 140, 141, 300]
-    for (own, window, inside), first, last in zip(
-        onednn._windows(torch.tensor(ends)), [0, *ends], ends, strict=False
-    ):  # fmt: skip
+    windows = list(onednn._windows(torch.tensor(ends)))
+    assert len(windows) == len(ends)
+    for (own, window, inside), first, last in zip(windows, [0, *ends[:-1]], ends, strict=True):
         assert (own.start, own.stop) == (first, last)
         assert 0 <= window.start <= first <= last <= window.stop <= 300
         assert (window.stop - window.start) % WINDOW_ROWS == 0

@@ -1,7 +1,7 @@
 """float32 products through oneDNN where torch's own, MKL's, leave half of the processor's vector unit idle.
 
 Contract: the product of float32 matrices, in float32 throughout. Which processors go here is a rule, not a measurement,
-so that a machine's bits are always the same; they depend on processor and thread count, as MKL's do, on nothing else.
+so that a machine's bits are always the same: they depend on processor and thread count, as MKL's do, and nothing else.
 Cost: on one core of a Zen 5 a product of 1024^3 runs at 235 against 100 GFLOP/s; a call costs 10 against 2
 microseconds; a new shape once 250 more for its kernel, so that rows of changing number are taken in whole windows.
 Source: the operation that torch's compiler emits for linear layers (torch/_inductor/mkldnn_ir.py).
