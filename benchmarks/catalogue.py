@@ -175,6 +175,12 @@ BENCHMARKS: dict[str, Entry] = {
             ("transformers exaone_moe", "matrix product"),
         ),
         Entry(
+            "loop-overhead",
+            "benchmarks.loop_overhead:run",
+            "a step of the training loop with its loader, metrics and log",
+            ("the bare step",),
+        ),
+        Entry(
             "swa-scaling",
             "benchmarks.swa_scaling:run",
             "a sliding-window layer from 1K tokens on",

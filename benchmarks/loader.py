@@ -91,12 +91,14 @@ def _compared(plan: Plan, theirs: Side, load: Load, peer_name: str, *, by_token:
     )
 
 
-def make_plan(store: Path, rows: int) -> Plan:
+def make_plan(
+    store: Path, rows: int, *, context_tokens: int = CONTEXT, vocabulary_size: int = VOCABULARY
+) -> Plan:  # fmt: skip
     """A plan of `rows` rows over one generated token shard below `store`."""
-    lengths = web_lengths(rows * CONTEXT // 1000 + 100, CONTEXT)
-    lengths = np.tile(lengths, 1 + rows * CONTEXT * 11 // 10 // int(lengths.sum()))
+    lengths = web_lengths(rows * context_tokens // 1000 + 100, context_tokens)
+    lengths = np.tile(lengths, 1 + rows * context_tokens * 11 // 10 // int(lengths.sum()))
     ends = np.cumsum(lengths)
-    token_ids = np.random.default_rng(1).integers(2, VOCABULARY, int(ends[-1]), np.uint32)
+    token_ids = np.random.default_rng(1).integers(2, vocabulary_size, int(ends[-1]), np.uint32)
     token_ids[ends - 1] = EOS
     table = table_from_rows(
         [
@@ -118,8 +120,8 @@ def make_plan(store: Path, rows: int) -> Plan:
     write_record(folder, record, {})
     mix: Mapping[str, Any] = {"components": {"all": {"from": ("benchmark",), "weight": 1.0}}}
     config = PlanConfig.model_validate(
-        {"phase": "one", "context_tokens": CONTEXT, "budget_tokens": rows * CONTEXT, "rows_per_batch": BATCH_ROWS,
-         "seed": 0, "mix": mix}
+        {"phase": "one", "context_tokens": context_tokens, "budget_tokens": rows * context_tokens,
+         "rows_per_batch": BATCH_ROWS, "seed": 0, "mix": mix}
     )  # fmt: skip
     append_segment(store, {"encode.benchmark": StepOutput("encode.benchmark", folder)}, config, None, store / "mix.one")
     return read_plan(store, store / "mix.one")

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.architecture import LayerType, ModelConfig
 from trainer.model.attention_kernels import span_attention
 from trainer.model.cache import DecodeStep, LayerCache
+from trainer.model.causal import is_long_enough, tiled_causal_attention
 from trainer.model.exchange import ContextShare, gather_row, halo_before
 from trainer.model.fused import norm_and_turn_heads
 from trainer.model.layout import DocumentPiece, RowLayout, with_previous
@@ -160,6 +161,8 @@ def _attend(q_BTHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, mask: Tensor) -> Ten
 
 
 def _attend_causal(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor) -> Tensor:
+    if is_long_enough(q_BTHD):
+        return tiled_causal_attention(q_BTHD, k_BTKD, v_BTKD)
     return _attention(q_BTHD, k_BTKD, v_BTKD, None, is_causal=True)
 
 
