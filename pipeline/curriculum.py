@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trainer.evals.gate import GateVerdict, HeldOut
 
 KIND = "curriculum.train"
-VERSION = 3
+VERSION = 4
 HELD_OUT_ROWS = 64  # of the short-context check; ours
 WEIGHTS_ROLE = "weights"  # in `StepTask.paths`, when a first phase starts from a transformers folder
 MIX_KIND = "mixes.plan"
