@@ -13,15 +13,17 @@ import pytest
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from stages import read as reading
 from stages.config import ReadConfig
-from stages.read import BATCH_BYTES, read_parts
+from stages.read import read_parts
 from stages.rows import Origin
 from stages.sources import expand_paths, shard_parts
 
 LINE = "Die B\u00fccherei schlie\u00dft montags um f\u00fcnf \u2013 der Leser merkt es sich.\n"
+BATCH_BYTES = 2 << 20
 TEXT = LINE * (BATCH_BYTES // len(LINE.encode()) + 1)  # fills a batch
 SHORT = LINE * 20
-HELD_BYTES = 1 << 20  # of Python's memory; Arrow's, where the batch is, is not traced
+HELD_BYTES = BATCH_BYTES // 8  # of Python's memory; Arrow's, where the batch is, is not traced
 # Not here: CSV, whose parser keeps four bytes for each character of its longest field.
 
 
@@ -53,7 +55,10 @@ MAKERS: dict[str, Callable[[str], bytes]] = {
 @pytest.mark.parametrize(
     ("kind", "too_large"), [*((kind, "drop") for kind in MAKERS), ("jsonl", "cut"), ("text", "cut")]
 )
-def test_the_text_of_a_batch_is_held_by_the_batch_alone(kind: str, too_large: str, tmp_path: Path) -> None:
+def test_the_text_of_a_batch_is_held_by_the_batch_alone(
+    kind: str, too_large: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH_BYTES", BATCH_BYTES)
     for name, text in (("a", SHORT), ("b", TEXT)):  # the short one first: what is loaded at first use stays
         (tmp_path / name).mkdir()
         (tmp_path / name / "one.txt").write_bytes(MAKERS[kind](text))
