@@ -60,7 +60,7 @@ from trainer.config import ModelConfig
 from trainer.transformers_folder import TOKENIZER_NAME, check_model, check_tokenizer, read_folder
 
 CLEAN_WORK = "stages.clean:WORK"
-CLEAN_VERSION = 4
+CLEAN_VERSION = 5
 SPLIT = "split"
 TOKENIZER = "tokenizer"
 SAMPLING = "stages.tokenizer.sample"

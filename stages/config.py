@@ -33,7 +33,7 @@ class ReadConfig(Config):
     kind: Kind
     paths: tuple[str, ...] = ()  # globs, relative to the configuration's working folder, or fsspec URLs
     text_key: str = "text"
-    id_key: str = "id"  # records without it are identified by file and line
+    id_key: str = "id"  # records without it, or with an empty one, are identified by file and line
     url_key: str = "url"
     title_key: str = "title"
     date_key: str = "date"

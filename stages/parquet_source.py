@@ -220,7 +220,7 @@ def _plain(array: pa.Array) -> pa.Array:
 def _ids(batch: Any, read: ReadConfig, source: str, places: Sequence[str]) -> pa.Array:
     own = batch.column(read.id_key).to_pylist() if read.id_key in batch.schema.names else [None] * len(places)
     digest = xxhash.xxh3_128_hexdigest
-    records = [place if value is None else value for value, place in zip(own, places, strict=True)]
+    records = [place if value is None or value == "" else value for value, place in zip(own, places, strict=True)]
     return pa.array([digest(f"{source}\x1f{record}".encode()) for record in records], pa.string())
 
 

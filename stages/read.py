@@ -6,9 +6,9 @@ their decoded HTML in `text` and their media type in `extra` until the `extract`
 (`read.truncated`, `read.bad_record`, `read.unknown_charset`, `read.too_large`, …) name file and place; the rest of the
 file goes on. Records are read from parts of files (`stages.sources.Part`); their ids do not depend on how files are
 cut. Memory: one batch, plus one record of at most `maximum_document_bytes`; what is larger is passed over unread. A
-reader that waits holds no text: no variable of its own names a record once it has been given (`map`, `pop`). With
-`too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to a larger bound (`stages.records`),
-and texts of Parquet are cut where they lie.
+reader that waits holds no text, but a piece of one that it cuts: no variable of its own names a record once it has been
+given (`map`, `pop`). With `too_large: cut` plain text is read piece by piece, lines of JSON are parsed up to a larger
+bound (`stages.records`), and texts of Parquet are cut where they lie.
 """
 
 from __future__ import annotations

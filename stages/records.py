@@ -92,9 +92,9 @@ def _record(record: Mapping[str, Any], place: str, read: ReadConfig, origin: Ori
     keys = column_keys(read)
     columns = {name: _text_or_none(record.get(key)) for name, key in keys.items()}
     used = {read.text_key, read.id_key, *keys.values()}
-    own = record.get(read.id_key)
+    own = _text_or_none(record.get(read.id_key))
     rest = {key: value for key, value in record.items() if key not in used and value is not None}
-    return document_row(origin, place if own is None else str(own), text, extra=extra_json(rest), **columns)
+    return document_row(origin, place if own is None else own, text, extra=extra_json(rest), **columns)
 
 
 def csv_rows(part: Part, read: ReadConfig, origin: Origin) -> Iterator[Row | Fault]:

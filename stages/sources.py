@@ -248,7 +248,9 @@ def _skipped(name: str) -> bool:
 def _cache_key(file: SourceFile) -> str | None:
     """What a file's content hash is remembered by; None where nothing tells whether the file has changed."""
     if "://" not in file.url:
-        return f"{file.url}\x1f{file.size_bytes}\x1f{os.stat(file.url).st_mtime_ns}"
+        found = os.stat(file.url)
+        # A copy may keep the time of its original; when this file was last changed it cannot.
+        return f"{file.url}\x1f{file.size_bytes}\x1f{found.st_mtime_ns}\x1f{found.st_ctime_ns}"
     import fsspec
 
     system, path = fsspec.core.url_to_fs(file.url)

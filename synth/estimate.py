@@ -4,7 +4,7 @@ Contract: of each part of a set (its answers, its judge, the parts of a search) 
 bounds of those that follow from answers (`synth/forecast.py`), each request once. Prompt tokens are estimated from
 characters and the density of the language. Completion tokens are at most `max_tokens` a request; expected is the mean
 of the part's stored answers where there are `ENOUGH` of them, or what the forecast itself finds likely, else unknown.
-Nothing is asked. Cost: reading the chosen documents once.
+Nothing is asked. Cost: what choosing documents costs for each shard of the set, and reading the chosen ones once.
 """
 
 from __future__ import annotations

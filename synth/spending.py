@@ -84,6 +84,11 @@ class Spending:
         return ""
 
 
+def spent_by_tasks(folder: Path, run: str) -> Spent:
+    """What all tasks of a step have spent so far; `run` is what their writers' names share before the last `-`."""
+    return sum(map(read_spent, sorted((folder / FOLDER).glob(f"{run}-*"))), Spent())
+
+
 def read_spent(path: Path) -> Spent:
     try:
         return Spent(*COUNTS.unpack(path.read_bytes()))

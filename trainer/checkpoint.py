@@ -259,12 +259,13 @@ def _read_tensors(place: Path) -> dict[str, Tensor]:
     """Every tensor of a DCP directory, allocated from what its metadata says."""
     try:
         metadata = FileSystemReader(place).read_metadata()
+        tensors: dict[str, Tensor] = {}
+        for name, stored in metadata.state_dict_metadata.items():
+            if not isinstance(stored, TensorStorageMetadata):
+                raise TypeError(f"{name} is not a tensor")
+            tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
     except UNREADABLE as error:
         raise _unreadable(place, error) from error
-    tensors: dict[str, Tensor] = {}
-    for name, stored in metadata.state_dict_metadata.items():
-        assert isinstance(stored, TensorStorageMetadata), f"{name} is not a tensor"
-        tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
     read_parts(place, tensors)
     return tensors
 

@@ -102,6 +102,21 @@ def from_transformers_config(content: dict[str, Any], has_mtp: bool, where: str)
     `has_mtp` says whether the checkpoint holds `mtp.*` tensors: transformers drops them when it saves, and keeps the
     config's word for them. Coefficients the format does not know get our defaults. Raises InputError.
     """
+    try:
+        return _converted(content, has_mtp, where)
+    except InputError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        said = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(said, where=where, fix="only models that this trainer can run can be imported") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        said = f"a value that no model has: {type(error).__name__}: {error}"
+        raise InputError(said, where=where, fix="compare it with what save_pretrained or export wrote") from error
+
+
+def _converted(content: dict[str, Any], has_mtp: bool, where: str) -> tuple[ModelConfig, int]:
     _check(content, where)
     layers = int(content["num_hidden_layers"])
     feed_forward_types = _feed_forward_types(content, layers)
@@ -115,19 +130,13 @@ def from_transformers_config(content: dict[str, Any], has_mtp: bool, where: str)
     values = {field: content[key] for key, field in FIELD_OF_KEY.items() if key in content}
     # head_dim is no declared field of the format: where it is missing, heads divide the width.
     values.setdefault("head_dim", int(content["hidden_size"]) // int(content["num_attention_heads"]))
-    try:
-        config = ModelConfig(
-            **values,
-            layer_pattern=shortest_pattern(content["layer_types"]),
-            dense_layers=dense_layers,
-            rope_theta=float(_rope(content)["rope_theta"]),
-            mtp_layers=int(has_mtp),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        said = f"{field}: {first['msg']}" if field else first["msg"]
-        raise InputError(said, where=where, fix="only models that this trainer can run can be imported") from error
+    config = ModelConfig(
+        **values,
+        layer_pattern=shortest_pattern(content["layer_types"]),
+        dense_layers=dense_layers,
+        rope_theta=float(_rope(content)["rope_theta"]),
+        mtp_layers=int(has_mtp),
+    )
     return config, int(content["vocab_size"])
 
 
@@ -154,7 +163,7 @@ def _check(content: dict[str, Any], where: str) -> None:
 def _rope(content: dict[str, Any]) -> dict[str, Any]:
     """RoPE's parameters; older checkpoints have them as rope_theta and rope_scaling."""
     if content.get("rope_parameters"):
-        return content["rope_parameters"]
+        return {"rope_theta": content.get("rope_theta"), **content["rope_parameters"]}
     return {"rope_theta": content.get("rope_theta", 10_000.0), **(content.get("rope_scaling") or {})}
 
 

@@ -86,7 +86,7 @@ def load_weights(folder: Path, model: MoEModel, ranks: Ranks = ALONE) -> None:
 
 
 def import_from_transformers(folder: Path) -> tuple[ModelConfig, MoEModel]:
-    """Read a checkpoint folder into a new model on the CPU, in the dtype of its weights.
+    """Read a checkpoint folder into a new model on the CPU, in the dtype of its embedding.
 
     Warns when config.json promises MTP layers whose tensors are not there. Raises InputError naming the tensor.
     """
@@ -94,7 +94,7 @@ def import_from_transformers(folder: Path) -> tuple[ModelConfig, MoEModel]:
     if found.promises_mtp and not found.config.mtp_layers:
         warnings.warn(f"{folder} promises MTP layers but has no mtp.* tensors: importing without them", stacklevel=2)
     check_tensors(found, found.config, found.vocabulary_size)
-    name = "model.embed_tokens.weight"  # whose dtype every weight but the selection biases shares
+    name = "model.embed_tokens.weight"  # of selection biases alone it may be another
     with opened(folder / found.file_of_tensor[name]) as file:
         dtype = EXACT[file.get_slice(name).get_dtype()]
     model = build_model(found.config, found.vocabulary_size, seed=0).to(dtype)
@@ -141,6 +141,9 @@ def _fill(tensor: Tensor, parts: Sequence[Part], folder: TransformersFolder, fil
         width = prod(shape[1:])
         assert (begin - at) % width == (stop - at) % width == 0, f"{name} is cut across rows"
         read = file_at[folder.file_of_tensor[name]].get_slice(name)[(begin - at) // width : (stop - at) // width]
+        if not read.isfinite().all():
+            where = str(folder.path / folder.file_of_tensor[name])
+            raise InputError(f"{name} has values that are no finite numbers", where=where, fix="copy the file again")
         own = local.view(-1)[begin - start : stop - start].view(read.shape)
         own.copy_(read)
         assert torch.equal(own.cpu().to(read.dtype), read), f"{name} did not survive the import"

@@ -103,7 +103,10 @@ def check_model(folder: TransformersFolder, config: ModelConfig, vocabulary_size
 
 
 def check_tokenizer(folder: TransformersFolder, path: Path) -> None:
-    """Raises `InputError` unless the tokenizer at `path` is the folder's own, where it has one: ids, and merges."""
+    """Raises `InputError` unless the tokenizer at `path` is the folder's own, where it has one.
+
+    Compared are ids, merges, and how text is normalised and cut.
+    """
     own = folder.path / TOKENIZER_NAME
     if not own.is_file() or own.read_bytes() == path.read_bytes():
         return
@@ -115,8 +118,12 @@ def check_tokenizer(folder: TransformersFolder, path: Path) -> None:
             what = f"token {at} is {token_at[1].get(at)!r}, in {own} it is {token_at[0].get(at)!r}"
             break
     else:
-        merges = [json.loads(each.to_str())["model"].get("merges") for each in (there, here)]
+        parts = [json.loads(each.to_str()) for each in (there, here)]
+        merges = [part["model"].get("merges") for part in parts]
         what = f"the merges are not those of {own}" if merges[0] != merges[1] else ""
+        for name in ("normalizer", "pre_tokenizer"):
+            if parts[0].get(name) != parts[1].get(name):
+                what = f"the {name} is not that of {own}"
     if what:
         raise InputError(what, where=str(path), fix=f"set tokenizer.path to {own}")
 
@@ -142,7 +149,10 @@ def _tokenizer(path: Path) -> tokenizers.Tokenizer:
 
 
 def _file_of_tensor(folder: Path) -> dict[str, str]:
-    """Tensor name -> file name, from the index or from the single file."""
+    """Tensor name -> file name, from the single file or from the index: transformers looks in this order."""
+    if (folder / SINGLE_NAME).is_file():
+        with opened(folder / SINGLE_NAME) as file:
+            return dict.fromkeys(file.keys(), SINGLE_NAME)
     if (folder / INDEX_NAME).is_file():
         found = _read_object(folder / INDEX_NAME).get("weight_map")
         if not isinstance(found, dict):
@@ -153,11 +163,8 @@ def _file_of_tensor(folder: Path) -> dict[str, str]:
                 "unreadable weights: the index names it, there is none", where=str(folder / absent[0]), fix="copy it"
             )
         return {str(name): str(file) for name, file in found.items()}
-    if not (folder / SINGLE_NAME).is_file():
-        there = [path.name for path in list_files(folder)]
-        raise InputError(f"neither {SINGLE_NAME} nor {INDEX_NAME}", where=str(folder), fix=f"found only {there}")
-    with opened(folder / SINGLE_NAME) as file:
-        return dict.fromkeys(file.keys(), SINGLE_NAME)
+    there = [path.name for path in list_files(folder)]
+    raise InputError(f"neither {SINGLE_NAME} nor {INDEX_NAME}", where=str(folder), fix=f"found only {there}")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from pipeline.executors.work import load_work
 from pipeline.graph import Node
 from pipeline.recipe import Opened, open_curriculum
 from synth.config import EndpointConfig, ReplayConfig, asks_endpoint, bound_endpoint
-from synth.endpoint_set import RESPONSES
+from synth.endpoint_set import RESPONSES, WRITER_DIGITS
 from synth.estimate import ENOUGH, Cost, answers_of, estimate
 from synth.forecast import Asks
+from synth.spending import Spent, spent_by_tasks
 from synth.store import ResponseStore
 from synth.subagents.config import Part
 from synth.subagents.forecast import PLAYED
@@ -30,6 +31,7 @@ COLUMNS = (
     "requests at most", "stored", "prompt at most", "expected", "answers at most", "expected", "cost at most",
     "expected",
 )  # fmt: skip
+NO_PRICE = Cost(money_at_most=None, money_expected=None)
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,11 @@ class Estimated:
     endpoint: str  # name under `endpoints:`
     config: EndpointConfig | ReplayConfig
     parts: Mapping[str, Cost]
+    spent: Spent  # by earlier runs of the step, which its budget counts too
 
     @property
     def total(self) -> Cost:
-        return sum(self.parts.values(), Cost())
+        return sum(self.parts.values(), Cost() if self.currency else NO_PRICE)
 
     @property
     def currency(self) -> str:
@@ -54,18 +57,20 @@ def currency_of(endpoint: EndpointConfig | ReplayConfig) -> str:
     return endpoint.price.currency if isinstance(endpoint, EndpointConfig) and endpoint.price else ""
 
 
-def estimate_sets(config: Path, name: str, overrides: Sequence[str], *, as_json: bool) -> None:
+def estimate_sets(
+    config: Path, name: str, executor: str, workers: int, overrides: Sequence[str], *, as_json: bool
+) -> None:  # fmt: skip
     """Print what asking for one set, or all, would cost."""
     opened = open_curriculum(config, overrides)
     nodes = nodes_of(opened, name)
     free = {node.step.name: why for node in nodes if (why := _asks_nothing(node))}
     asking = [node for node in nodes if node.step.name not in free]
     if asking:
-        run_steps(opened, [needed for node in asking for needed in node.step.inputs.values()], "", 0)
+        run_steps(opened, [needed for node in asking for needed in node.step.inputs.values()], executor, workers)
     found = {node.step.name: _estimated(opened, node) for node in asking}
     endpoints = {one.endpoint: one.config for one in found.values()}
     totals = {at: sum((one.total for one in found.values() if one.endpoint == at), Cost()) for at in endpoints}
-    remarks = [remark for step, one in found.items() for remark in _remarks(step, one)]
+    remarks = [remark for step, one in found.items() for remark in worth_knowing(step, one)]
     if as_json:
         print_json(_as_json(found, free, endpoints, totals, remarks))
         return
@@ -103,25 +108,34 @@ def _estimated(opened: Opened, node: Node) -> Estimated:
     store = None if isinstance(endpoint, ReplayConfig) else ResponseStore(task.store / RESPONSES, "estimate")
     parts = estimate(work.forecast(task, answers_of(store)), store, endpoint)
     config: Any = node.step.config
-    return Estimated(config.endpoint, endpoint, parts)
+    spent = spent_by_tasks(task.store / RESPONSES, task.fingerprint[:WRITER_DIGITS])
+    return Estimated(config.endpoint, endpoint, parts, spent)
 
 
-def _remarks(step: str, one: Estimated) -> list[str]:
+def worth_knowing(step: str, one: Estimated) -> list[str]:
     """What a reader of the figures should know."""
     found: list[str] = []
-    if set(one.parts) & set(get_args(Part)):
+    searched = [cost for part, cost in one.parts.items() if part in get_args(Part)]
+    if searched:
+        is_played = any(cost.prompt_tokens_expected < cost.prompt_tokens_at_most for cost in searched)
+        expected = (
+            f"expected is what our scripts come to on up to {PLAYED} of its questions, and a model that thinks writes "
+            "more"
+            if is_played
+            else "our scripts can play none of its questions before they are written, so expected is the same"
+        )
         found.append(
             f"{step}: at most is every question at its last step, every answer of `max_tokens`, every page the "
-            f"longest; expected is what our scripts come to on up to {PLAYED} of its questions, and a model that "
-            "thinks writes more"
+            f"longest; {expected}"
         )
     if not one.total.requests_at_most:
         found.append(f"{step}: nothing is left to ask about, no document or scenario comes to the endpoint")
     if isinstance(one.config, EndpointConfig):
         cost, budget = one.total, one.config.budget
-        tokens = cost.prompt_tokens_at_most + cost.completion_tokens_at_most
+        tokens = one.spent.tokens + cost.prompt_tokens_at_most + cost.completion_tokens_at_most
+        spent_money = one.spent.money(one.config.price) if one.config.price else 0.0
         over_tokens = budget.tokens is not None and tokens > budget.tokens
-        over_money = budget.money is not None and (cost.money_at_most or 0) > budget.money
+        over_money = budget.money is not None and spent_money + (cost.money_at_most or 0) > budget.money
         if over_tokens or over_money:
             limit = f"{budget.money:,.2f} {one.currency}" if over_money else f"{budget.tokens:,} tokens"
             found.append(

@@ -107,10 +107,17 @@ def read_record(folder: Path) -> Record:
         raise InputError(
             f"unreadable record: {error}", where=str(path), fix=f"remove {folder} and run the same command again"
         ) from error
-    if stored.get("version") != RECORD_VERSION:
-        found = stored.get("version")
+    again = f"remove {folder} and run the same command again"
+    if not isinstance(stored, dict):
+        raise InputError(f"no record but a JSON {type(stored).__name__}", where=str(path), fix=again)
+    fields: dict[str, Any] = stored
+    if fields.get("version") != RECORD_VERSION:
+        found = fields.get("version")
         raise InputError(f"record version {found}, this program reads {RECORD_VERSION}", where=str(path))
-    return Record(**stored)
+    try:
+        return Record(**fields)
+    except TypeError as error:  # fields are missing or unknown
+        raise InputError(f"incomplete record: {error}", where=str(path), fix=again) from error
 
 
 def finished(folder: Path) -> bool:

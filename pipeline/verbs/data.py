@@ -138,7 +138,7 @@ def synth(
     if estimate:
         from pipeline.commands.synth_estimate import estimate_sets
 
-        estimate_sets(config, set_name, set_ or [], as_json=json)
+        estimate_sets(config, set_name, executor, workers, set_ or [], as_json=json)
     else:
         from pipeline.commands.synth import make_sets
 

@@ -50,3 +50,11 @@ def test_a_record_that_is_cut_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"record.json: unreadable record") as error:
         read_record(tmp_path)
     assert str(tmp_path) in error.value.fix
+
+
+@pytest.mark.parametrize("stored", ["[]", "null", '{"version": 1}', '{"version": 1, "more": 2}'])
+def test_json_that_is_no_record_is_told(stored: str, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(stored)
+    with pytest.raises(InputError, match=r"record.json: (no record but|incomplete record)") as error:
+        read_record(tmp_path)
+    assert str(tmp_path) in error.value.fix

@@ -217,6 +217,7 @@ def cut(folder: Path) -> None:
 
 
 def lose_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -290,5 +291,10 @@ def test_the_tokenizer_is_the_models_own(house: House, tmp_path: Path) -> None:
     spaced = tmp_path / "spaced.json"
     spaced.write_text(json.dumps(json.loads(house.tokenizer.read_text()), indent=1))
     assert open_curriculum(house.file("spaced", model, tokenizer=spaced)).model.hidden_size == 32
+    content = json.loads(house.tokenizer.read_text())
+    lower = tmp_path / "lower.json"
+    lower.write_text(json.dumps({**content, "normalizer": {"type": "Lowercase"}}))
+    with pytest.raises(InputError, match=r"lower\.json: the normalizer is not that of .*tokenizer\.json"):
+        open_curriculum(house.file("lower", model, tokenizer=lower))
     (folder / "tokenizer.json").unlink()
     assert open_curriculum(house.file("unknown", model, tokenizer=other)).model.hidden_size == 32

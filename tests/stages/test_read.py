@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
 import sysconfig
 from pathlib import Path
@@ -288,3 +289,30 @@ def test_real_warc_and_wet_read_without_loss(data_root: Path) -> None:
     documents, dropped = run(ReadConfig(kind="warc", paths=("warc/*.warc.gz", "warc/*.wet.gz")), data_root)
     assert (len(documents), dropped) == (182, [])
     assert len({row["id"] for row in documents}) == 182
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_records_with_an_empty_id_are_told_apart_by_their_place(kind: str, tmp_path: Path) -> None:
+    rows = [{"id": "", "text": "one"}, {"id": "own", "text": "two"}, {"id": "", "text": "three"}]
+    path = tmp_path / "a"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        path.write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows), encoding="utf-8")
+    documents, dropped = run(ReadConfig.model_validate({"kind": kind, "paths": ("a",)}), tmp_path)
+    assert [row["text"] for row in documents] == ["one", "two", "three"]
+    assert len({row["id"] for row in documents}) == 3
+    assert documents[1]["id"] == document_id("web", "own")
+    assert dropped == []
+
+
+def test_a_copy_that_keeps_its_times_is_hashed_again(tmp_path: Path) -> None:
+    """Other bytes of the same size and time, as `cp -p` and archives leave them."""
+    path, cache, found = tmp_path / "a.bin", tmp_path / "cache", []
+    for data in (b"one", b"two"):
+        path.write_bytes(data)
+        os.utime(path, ns=(10**18, 10**18))
+        found.append(source_content([SourceFile("a.bin", str(path), 3)], cache))
+    assert found[0] != found[1]

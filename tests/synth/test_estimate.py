@@ -13,10 +13,12 @@ import pytest
 from forecasts import binding, holds, most_of, nothing_stored, requests_of, size, stored
 from translator import answers, completion, replay
 
+from pipeline.commands.synth_estimate import Estimated, worth_knowing
 from pipeline.core.steps import StepTask
 from synth.cache import Replay, Request
 from synth.config import (
     AnswersConfig,
+    BudgetConfig,
     EndpointConfig,
     QuestionsConfig,
     ReplayConfig,
@@ -31,6 +33,7 @@ from synth.judge import judged_worth
 from synth.output import ShardWriter
 from synth.questions import WORK as QUESTIONS_WORK
 from synth.solutions import WORK as SOLUTIONS_WORK
+from synth.spending import Spending, Spent, spent_by_tasks
 from synth.store import ResponseStore, Stored
 from synth.tools.authoring import example, scenario_request
 from synth.tools.config import ToolsConfig
@@ -233,3 +236,22 @@ def test_scenarios_of_a_model_and_their_judge(make_task: Make, tmp_path: Path) -
         recorded.update({one.key: completion("No.") for one in requests[n]})
     refused = list(TOOLS_WORK.forecast(task, stored(recorded)))
     assert (requests_of(refused, JUDGE), most_of(refused, JUDGE).requests) == ([], 1)
+
+
+def test_what_was_spent_before_counts_towards_the_budget(tmp_path: Path) -> None:
+    endpoint = EndpointConfig.model_validate({
+        "url": "http://x/v1", "model": "m", "budget": {"tokens": 100, "money": 9.0},
+        "price": {"prompt_per_million_tokens": 1e5, "completion_per_million_tokens": 1e5, "currency": "EUR"},
+    })  # fmt: skip
+    for writer, prompt in (("run-00000", 40), ("run-00001", 20), ("other-00000", 500)):
+        Spending(tmp_path, writer, endpoint).add(Spent(prompt, 5))
+    spent = spent_by_tasks(tmp_path, "run")
+    assert spent == Spent(60, 10)
+    left = {"answers": Cost(1, 0, 20, 11, 20, None, 3.1, None)}
+    (remark,) = worth_knowing("synth.x", Estimated("big", endpoint, left, spent))
+    assert "may reach the budget of `endpoints.big` (9.00 EUR)" in remark
+    assert worth_knowing("synth.x", Estimated("big", endpoint, left, Spent(60, 0)))[0].count("EUR") == 1
+    cheap = {"answers": Cost(1, 0, 20, 9, 20, None, 1.9, None)}
+    assert worth_knowing("synth.x", Estimated("big", endpoint, cheap, spent)) == []
+    free = endpoint.replaced(price=None, budget=BudgetConfig())
+    assert Estimated("big", free, {}, Spent()).total.money_at_most is None

@@ -168,6 +168,17 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         r"safetensors: model\.norm\.weight is \(31,\)\nhint: expected",
     ),
     "numbers": (rewritten(lambda norm: norm.double()), r"safetensors: model\.norm\.weight is F64"),
+    "no number": (
+        rewritten(lambda norm: norm.index_fill(0, torch.tensor([3]), float("nan"))),
+        r"safetensors: model\.norm\.weight has values that are no finite numbers",
+    ),
+    "kind of layer": (
+        configured(layer_types=["chunked_attention"] * 4),
+        r"config\.json: (a value that no model has|.*layer)",
+    ),
+    "no layers": (configured(layer_types=None), r"config\.json: a value that no model has"),
+    "no heads": (configured(num_attention_heads=0), r"config\.json: "),
+    "no size": (configured(vocab_size=None), r"config\.json: a value that no model has"),
     "cut file": (cut, r"model-00002-of-.*unreadable weights"),
     "lost file": (lose_file, r"model-00002-of-.*safetensors: unreadable weights: the index names it"),
     "lost index": (lose_index, r"neither model\.safetensors nor model\.safetensors\.index\.json"),
@@ -183,6 +194,17 @@ def test_what_does_not_fit_is_refused_before_a_step(plan: Plan, exported: Path, 
     with pytest.raises(InputError, match=message):
         train(plan, tmp_path / "run", weights=folder)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_file_counts_before_an_index_as_in_transformers(exported: Path, tmp_path: Path) -> None:
+    folder = copied(exported, tmp_path / "model")
+    shards = sorted(folder.glob("*.safetensors"))
+    tensors = {name: tensor for path in shards for name, tensor in load_file(path).items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    for path in shards:
+        path.unlink()
+    assert read_folder(folder).files == [folder / "model.safetensors"]
+    check_tensors(read_folder(folder), MODEL, VOCABULARY)
 
 
 def test_a_folder_without_mtp_serves_a_model_without(exported: Path, tmp_path: Path) -> None:

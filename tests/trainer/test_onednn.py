@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.losses import head_cross_entropy
+from trainer.losses import UNLABELLED, head_cross_entropy
 from trainer.model import onednn
 from trainer.model.onednn import WINDOW_ROWS, is_faster, multiply, serves
 from trainer.model.products import expert_product, matrix_product
@@ -122,6 +122,25 @@ def test_the_head_is_the_definition() -> None:
         torch.autograd.grad(head_cross_entropy(*each, labels, 0.1).total, each) for each in (single, exact)
     )
     assert_close(found, expected)
+
+
+def test_the_head_makes_products_of_few_shapes(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN keeps a kernel for every shape: the number of labelled positions changes with every batch."""
+    shapes: set[tuple[torch.Size, torch.Size]] = set()
+
+    def noted(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
+        shapes.add((x_RI.shape, weight_OI.shape))
+        return multiply(x_RI, weight_OI)
+
+    for name in ("trainer.losses.multiply", "trainer.model.onednn.multiply"):
+        monkeypatch.setattr(name, noted)
+    hidden, head = normal(1, 300, 32).requires_grad_(), normal(96, 32).requires_grad_()
+    for labelled in range(130, 290, 9):
+        labels = torch.arange(300).remainder(96)[None].masked_fill(torch.arange(300) >= labelled, UNLABELLED)
+        head_cross_entropy(hidden, head, labels).total.backward()
+    rows = {shape[0] for pair in shapes for shape in pair} | {shape[1] for pair in shapes for shape in pair}
+    small = set(range(1, onednn.FEWEST_ROWS // 2))  # torch's on both
+    assert rows - small - {32, 96} <= ({64, 128} if route == "onednn" else set(range(129)))
 
 
 def test_only_float32_on_a_processor_is_served(route: str) -> None:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import llvmlite.binding
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # MKL gives AMD's processors its AVX2 kernels. Through Zen 4 these are as wide as the hardware; Zen 5 is twice as wide.
@@ -43,8 +44,21 @@ def multiply(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x_RI, weight_OI, None, "none", [], "")
 
 
+def filled_rows(x_RI: Tensor) -> Tensor:
+    """With zero rows behind it up to a multiple of WINDOW_ROWS, where products are made here."""
+    if len(x_RI) % WINDOW_ROWS == 0 or len(x_RI) < FEWEST_ROWS // 2 or not serves(x_RI):
+        return x_RI
+    return F.pad(x_RI, (0, 0, 0, -len(x_RI) % WINDOW_ROWS))
+
+
+def multiply_rows(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
+    """`multiply` for rows of changing number: shapes stay few, and so do the kernels oneDNN keeps, 0.6 MiB each."""
+    return multiply(filled_rows(x_RI), weight_OI)[: len(x_RI)]
+
+
 def weight_gradient(dy_RO: Tensor, x_RI: Tensor) -> Tensor:
     """dy^T x, [O, I]. oneDNN reorders one side by itself; the other is copied by torch, slowly: the narrower one."""
+    dy_RO, x_RI = filled_rows(dy_RO), filled_rows(x_RI)
     if dy_RO.shape[1] > x_RI.shape[1]:
         return multiply(x_RI.t(), dy_RO.t()).t().contiguous()
     return multiply(dy_RO.t(), x_RI.t())
@@ -60,7 +74,7 @@ def multiply_experts(x_RI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor
 
 def expert_gradients(dy_RO: Tensor, x_RI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> tuple[Tensor, Tensor]:
     """Of the input and the weights of `multiply_experts`."""
-    dx_RI, dweight_EOI = torch.empty_like(x_RI), torch.empty_like(weight_EOI)
+    dx_RI, dweight_EOI = x_RI.new_empty(x_RI.shape), weight_EOI.new_empty(weight_EOI.shape)
     for expert, (own, window, inside) in enumerate(_windows(ends_E)):
         dx_RI[own] = multiply(dy_RO[window], weight_EOI[expert].t())[inside]
         own_dy_RO = torch.zeros_like(dy_RO[window])

@@ -14,8 +14,8 @@ from torch import Tensor
 from trainer.model.onednn import (
     FEWEST_ROWS,
     expert_gradients,
-    multiply,
     multiply_experts,
+    multiply_rows,
     serves,
     weight_gradient,
 )
@@ -48,13 +48,13 @@ def expert_product(x_RI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
 @torch.library.custom_op("seodang::onednn_product", mutates_args=())
 def onednn_product(x_RI: Tensor, weight_OI: Tensor) -> Tensor:
     """An opaque operation: torch's compiler asks of oneDNN's own that weights be constant."""
-    return multiply(x_RI, weight_OI)
+    return multiply_rows(x_RI, weight_OI)
 
 
 @torch.library.custom_op("seodang::onednn_gradients", mutates_args=())
 def onednn_gradients(dy_RO: Tensor, x_RI: Tensor, weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     """Of the input and the weight."""
-    return multiply(dy_RO, weight_OI.t()), weight_gradient(dy_RO, x_RI)
+    return multiply_rows(dy_RO, weight_OI.t()), weight_gradient(dy_RO, x_RI)
 
 
 def _goes_to_onednn(x_RI: Tensor, weight_EOI: Tensor) -> bool:
