@@ -165,6 +165,31 @@ def test_a_solution_needs_answer_steps_and_their_number() -> None:
     assert verify_solution(text + "\nbye", "Answer:", "5", 1).reason == "no_answer"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9^9^9",
+        "(-72/73)^(-(31^-73))",
+        "2^(1/(10^20))",
+        "sqrt(81)^(sqrt(81)^9)",
+        "sqrt(2)^(10^9)",
+        "(2x)^(10^9)",
+        "x^(10^9/7)",
+    ],
+)
+def test_powers_that_would_fill_the_memory_are_no_expressions(text: str) -> None:
+    with pytest.raises(ExpressionError, match="too large to check"):
+        evaluate(text)
+
+
+def test_powers_of_roots_and_fractions_are_exact() -> None:
+    assert evaluate("8^(1/3)") == 2
+    assert evaluate("sqrt(81)^2") == 81
+    assert evaluate("sqrt(2)^4") == 4
+    assert evaluate("(9/4)^(1/2)") == Fraction(3, 2)
+    assert evaluate("2^0.5") == evaluate("sqrt(2)")
+
+
 OPERAND = st.integers(0, 99).map(str)
 TOKENS = st.lists(
     st.one_of(OPERAND, st.sampled_from(["+", "-", "−", "×", "*", "/", "^", "(", ")", "mod", "%", "!"])), max_size=9

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 NumberStyle = Literal["point", "comma"]
 POWER_LIMIT = 512  # bits a power may have times its exponent: keeps 9^9^9 from filling the memory
+ROOT_LIMIT = 4096  # the same where the exponent is a fraction, its larger part counted: sympy raises to that
 
 SPACES = "\u00a0\u202f\u2009"  # no-break, narrow no-break, thin
 TOKEN = re.compile(
@@ -240,10 +241,12 @@ def _apply(operator: str, left: Any, right: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(exponent, int) and isinstance(base, int | Fraction):
-        size = max(abs(Fraction(base).numerator), Fraction(base).denominator).bit_length()
-        if size * abs(exponent) > POWER_LIMIT:
+    base, exponent = _plain(base), _plain(exponent)
+    if isinstance(exponent, int | Fraction):
+        size = _largest(base).bit_length() if isinstance(base, int | Fraction) else 1
+        if size * _largest(exponent) > (POWER_LIMIT if isinstance(exponent, int) else ROOT_LIMIT):
             raise ExpressionError("the power is too large to check")
+    if isinstance(exponent, int) and isinstance(base, int | Fraction):
         if exponent < 0:
             if base == 0:
                 raise ExpressionError("division by zero")
@@ -254,6 +257,17 @@ def _power(base: Any, exponent: Any) -> Any:
 
         return sympy.Pow(sympy.Rational(base), sympy.Rational(exponent))
     return base**exponent
+
+
+def _plain(value: Any) -> Any:
+    """A rational number of sympy's (`sqrt(4)` is one) as ours."""
+    if isinstance(value, int | Fraction) or not value.is_Rational:
+        return value
+    return int(value.p) if value.q == 1 else Fraction(int(value.p), int(value.q))
+
+
+def _largest(value: int | Fraction) -> int:
+    return max(abs(value.numerator), value.denominator)
 
 
 def _factorial(value: Any) -> int:
