@@ -68,8 +68,7 @@ class Spending:
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             run = self.path.name.rpartition("-")[0]
-            paths = sorted(self.path.parent.glob(f"{run}-*")) if run else []
-            self._others = sum((read_spent(path) for path in paths if path != self.path), Spent())
+            self._others = spent_by_tasks(self.path.parent.parent, run, besides=self.path) if run else Spent()
         return self.own + self._others
 
     def exhausted(self) -> str:
@@ -84,9 +83,13 @@ class Spending:
         return ""
 
 
-def spent_by_tasks(folder: Path, run: str) -> Spent:
-    """What all tasks of a step have spent so far; `run` is what their writers' names share before the last `-`."""
-    return sum(map(read_spent, sorted((folder / FOLDER).glob(f"{run}-*"))), Spent())
+def spent_by_tasks(folder: Path, run: str, besides: Path | None = None) -> Spent:
+    """What the tasks of a step have spent so far, all but the one that counts in `besides`.
+
+    `folder` is the store's; `run` is what the writers' names share before the last `-`.
+    """
+    paths = sorted((folder / FOLDER).glob(f"{run}-*"))
+    return sum((read_spent(path) for path in paths if path != besides), Spent())
 
 
 def read_spent(path: Path) -> Spent:

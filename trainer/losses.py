@@ -166,11 +166,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
             gradient_nV = chunk.exponentials_nV.mul_(scale_n[:, None])
             gradient_nV[torch.arange(len(labels_n), device=labels_n.device), labels_n] -= 1 / count
             gradient_nV = gradient_nV.to(hidden_NC.dtype)
-            hidden_gradient[rows_n] = multiply_rows(gradient_nV, low_VC.t())
+            filled_nV = filled_rows(gradient_nV)
+            hidden_gradient[rows_n] = multiply(filled_nV, low_VC.t())[: len(gradient_nV)]
             if hidden_nC.dtype == dtype and not serves(hidden_nC):
                 head_gradient.addmm_(gradient_nV.t(), hidden_nC)
             else:  # sums over chunks stay in float32
-                filled_nV, filled_nC = filled_rows(gradient_nV), filled_rows(hidden_nC)
+                filled_nC = filled_rows(hidden_nC)
                 for slice_VC, slice_Vn in zip(
                     head_gradient.split(entries), filled_nV.t().split(entries), strict=True
                 ):  # fmt: skip

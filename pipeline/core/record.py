@@ -101,13 +101,11 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD
     if not path.is_file():
         raise InputError("step is not finished: no record.json", where=str(folder), fix="run it first")
+    again = f"remove {folder} and run the same command again"
     try:
         stored = read_json(path)
     except ValueError as error:  # of its encoding too
-        raise InputError(
-            f"unreadable record: {error}", where=str(path), fix=f"remove {folder} and run the same command again"
-        ) from error
-    again = f"remove {folder} and run the same command again"
+        raise InputError(f"unreadable record: {error}", where=str(path), fix=again) from error
     if not isinstance(stored, dict):
         raise InputError(f"no record but a JSON {type(stored).__name__}", where=str(path), fix=again)
     fields: dict[str, Any] = stored
